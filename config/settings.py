@@ -1,0 +1,242 @@
+"""Every setting, from the environment. A wrong or missing value stops the start and says which.
+
+Order: files and environment, Django, database, broker, keys, delivery, doors, admin, logs.
+`.env.example` lists the variables with their meaning.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = environ.Env()
+# ENV_FILE names the file; without it `.env`, else the one that `make up` writes. The environment wins.
+_env_file = os.environ.get("ENV_FILE")
+_candidates = [Path(_env_file)] if _env_file else [BASE_DIR / ".env", BASE_DIR / ".local" / "env"]
+if _env_file != "":
+    for _path in _candidates:
+        if _path.is_file():
+            environ.Env.read_env(_path)
+            break
+
+
+def required(name: str, hint: str) -> str:
+    value = env.str(name, default="")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set: {hint}. See .env.example; `make up` sets it for you.")
+    return str(value)
+
+
+def positive(name: str, default: float) -> float:
+    try:
+        value = float(env.str(name, default=str(default)))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be a number, it is {env.str(name)!r}.") from error
+    if not 0 < value < float("inf"):
+        raise ImproperlyConfigured(f"{name} must be above zero, it is {value}.")
+    return value
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    value = str(env.str(name, default=default))
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, it is {value!r}.")
+    return value
+
+
+def flag(name: str, default: bool) -> bool:
+    return choice(name, str(default).lower(), ("true", "false")) == "true"
+
+
+# --- Django ---------------------------------------------------------------------------------------
+
+SECRET_KEY = required("SECRET_KEY", "a long random string")
+DEBUG = flag("DEBUG", False)
+# Where providers and people reach us: receipt URLs are built from it.
+PUBLIC_URL = required("PUBLIC_URL", "the address providers call, for example https://sms.example.com").rstrip("/")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "django_dramatiq",
+    "providers",
+    "routing",
+    "messaging",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LANGUAGE_CODE = "en"
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "static"
+# Hashed names need `collectstatic` first, which development skips.
+STORAGES = {
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    }
+}
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = False
+
+# Behind a TLS proxy that sets X-Forwarded-Proto. False only where nothing but loopback is served.
+HTTPS = flag("HTTPS", True)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^live$", r"^ready$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_AGE = 8 * 3600
+
+# --- database -------------------------------------------------------------------------------------
+
+required("DATABASE_URL", "for example postgresql://user:password@host:5432/messaging")
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
+if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address: PostgreSQL is the truth here.")
+DATABASES["default"]["CONN_MAX_AGE"] = None
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# READ COMMITTED is assumed by every guarded UPDATE; do not raise it.
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    {
+        "application_name": env.str("PROCESS_NAME", default="messaging"),
+        "connect_timeout": 5,
+        "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+    }
+)
+
+# --- broker (hints only: nothing is lost with it) -------------------------------------------------
+
+BROKER_URL = required("BROKER_URL", "amqp://..., postgresql://... or stub://")
+DRAMATIQ_BROKER: dict[str, Any] = {
+    "BROKER": "config.broker.broker_for_settings",
+    # Named in full: django-dramatiq's own list has AdminMiddleware, which writes three rows per message.
+    "MIDDLEWARE": [
+        "dramatiq.middleware.AgeLimit",
+        "dramatiq.middleware.TimeLimit",
+        "dramatiq.middleware.ShutdownNotifications",
+        "dramatiq.middleware.Retries",
+        "django_dramatiq.middleware.DbConnectionsMiddleware",
+        "config.broker.LaneMiddleware",
+    ],
+}
+DRAMATIQ_AUTODISCOVER_MODULES = ["tasks"]
+DRAMATIQ_IGNORED_MODULES = ["django_dramatiq.tasks"]  # it clears the rows of AdminMiddleware
+
+# --- keys, one ring per purpose -------------------------------------------------------------------
+
+# "2:<base64 of 32 bytes>,1:<...>": the first encrypts, all decrypt.
+CREDENTIALS_KEYS = required("CREDENTIALS_KEYS", "id:base64 of 32 random bytes, the newest first")
+
+# --- delivery (seconds) ---------------------------------------------------------------------------
+
+CONNECT_TIMEOUT = positive("CONNECT_TIMEOUT", 2)
+READ_TIMEOUT = positive("READ_TIMEOUT", 8)
+TOTAL_TIMEOUT = positive("TOTAL_TIMEOUT", 12)
+GATE = positive("GATE", 3)  # a claim older than this is not sent
+LEASE = positive("LEASE", 30)  # a claim older than this is taken over
+if LEASE < GATE + TOTAL_TIMEOUT + 5:
+    raise ImproperlyConfigured(
+        f"LEASE ({LEASE:g} s) must be at least GATE + TOTAL_TIMEOUT + 5 s ({GATE + TOTAL_TIMEOUT + 5:g} s): "
+        "a shorter lease would let a second worker take over a call that is still running."
+    )
+SLOTS = {  # calls in flight per process and lane
+    "otp": int(positive("SLOTS_OTP", 32)),
+    "transactional": int(positive("SLOTS_TRANSACTIONAL", 64)),
+    "bulk": int(positive("SLOTS_BULK", 128)),
+}
+POLL = positive("POLL", 2)  # every worker looks for due work this often, hints or none
+SWEEP = positive("SWEEP", 1)  # pause between two rounds of the sweeper
+MAX_ATTEMPTS = int(positive("MAX_ATTEMPTS", 3))  # attempts that a provider answered or may have taken
+RESOLVE_WAIT = positive("RESOLVE_WAIT", 15)  # a look-up is not asked sooner than this after the submit
+RECHECK_WAIT = positive("RECHECK_WAIT", 10)  # between two "not found" that together prove it
+RECEIPT_GRACE = positive("RECEIPT_GRACE", 60)  # an unknown that only a receipt can settle is held after this
+RECEIPT_GRACE_OTP = positive("RECEIPT_GRACE_OTP", 10)  # ... and an otp is sent again after this
+# How long a message waits for a rate token of its cheapest provider before it takes a dearer one.
+OVERFLOW_WAIT = {"otp": 0.5, "transactional": 5.0, "bulk": float("inf")}
+BREAKER_FAILURES = int(positive("BREAKER_FAILURES", 5))
+BREAKER_SECONDS = positive("BREAKER_SECONDS", 30)  # first pause of an open breaker; doubles up to ten minutes
+SNAPSHOT_MAX_AGE = positive("SNAPSHOT_MAX_AGE", 1)  # in-memory tables look for a new version this often
+REPORTING_CURRENCY = str(env.str("REPORTING_CURRENCY", default="EUR"))
+# (dotted path, seconds): run by the sweeper's leader.
+PERIODIC: list[tuple[str, float]] = []
+
+# --- doors ----------------------------------------------------------------------------------------
+
+SINGLE_BODY_LIMIT = 64 * 1024
+BATCH_BODY_LIMIT = 4 * 1024 * 1024
+# Ours are checked first and answer with a problem; Django's own limit answers in HTML.
+DATA_UPLOAD_MAX_MEMORY_SIZE = BATCH_BODY_LIMIT + 1024
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["messaging.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["messaging.authentication.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["messaging.problems.JsonParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "EXCEPTION_HANDLER": "messaging.problems.handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+# --- logs -----------------------------------------------------------------------------------------
+
+LOG_LEVEL = choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # SQL at DEBUG would print parameters: texts and numbers.
+        "django.db.backends": {"level": "INFO"},
+        "aiohttp": {"level": "WARNING"},
+        "pika": {"level": "WARNING"},
+        "asyncio": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,12 @@
+"""Every address of the service."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include("messaging.urls")),
+]
+
+handler404 = "messaging.problems.not_found"
+handler500 = "messaging.problems.server_error"
