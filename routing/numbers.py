@@ -1,0 +1,73 @@
+"""Phone numbers: E.164 in, E.164 and a country out."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import phonenumbers
+
+_SHAPE = re.compile(r"\+?[0-9](?:[ .()-]*[0-9])*")
+_SEPARATORS = str.maketrans("", "", " .()-")
+_LONGEST = 32  # characters: fifteen digits, written as generously as anybody does
+
+
+class InvalidNumber(ValueError):
+    """`reason`: not_a_number | not_e164 | not_possible | not_valid. Never carries the number."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """`country` is ISO 3166 alpha-2 (XK for Kosovo)."""
+
+    msisdn: str  # E.164 with the plus
+    country: str
+
+
+def parse(value: str) -> Number:
+    """Reads a number with its plus and country code; spaces, hyphens, dots and brackets between digits are dropped.
+
+    Raises InvalidNumber.
+    """
+    if not isinstance(value, str) or len(value) > _LONGEST or not _SHAPE.fullmatch(value):
+        raise InvalidNumber("not_a_number")
+    if value[0] != "+":
+        raise InvalidNumber("not_e164")
+    return _resolve(value.translate(_SEPARATORS))
+
+
+def mask(msisdn: str) -> str:
+    """The first four characters and the last three: what logs, events and pages may show."""
+    if len(msisdn) < 9:
+        return msisdn[:2] + "*" * len(msisdn[2:])
+    return msisdn[:4] + "*" * (len(msisdn) - 7) + msisdn[-3:]
+
+
+@lru_cache(maxsize=8192)
+def _resolve(digits: str) -> Number:
+    try:
+        number = phonenumbers.parse(digits)
+    except phonenumbers.NumberParseException:
+        raise InvalidNumber("not_possible") from None  # its words may hold the number
+    # IS_POSSIBLE_LOCAL_ONLY (a subscriber number without its area code) cannot be reached from abroad.
+    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
+        raise InvalidNumber("not_possible")
+    country = phonenumbers.region_code_for_number(number)
+    if country == phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY:
+        raise InvalidNumber("not_possible")  # satellite, toll-free, machines: no country, so no price and no route
+    # Not is_valid_number: it knows the ranges in use when the library was released, and refusing a customer
+    # whose operator opened a new one costs more than a provider's free "no such number". The general plan of
+    # the country stops what no operator could assign; in a shared code (+1, +7, +44) the country, and so the
+    # price, follows from the range alone: unknown range, no number.
+    if country is None or not _fits_plan(number, country):
+        raise InvalidNumber("not_valid")
+    return Number(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164), country)
+
+
+def _fits_plan(number: phonenumbers.PhoneNumber, country: str) -> bool:
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(country)
+    pattern = metadata.general_desc.national_number_pattern if metadata and metadata.general_desc else None
+    return bool(pattern and re.fullmatch(pattern, phonenumbers.national_significant_number(number)))
