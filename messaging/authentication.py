@@ -1,0 +1,86 @@
+"""Bearer API keys and scopes."""
+
+import hmac
+import time
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from messaging import clients
+from messaging.clients import Caller, Key
+from messaging.errors import (
+    AddressNotAllowed,
+    ClientDisabled,
+    ExpiredKey,
+    MissingScope,
+    RevokedKey,
+    Unauthenticated,
+)
+from messaging.models import ApiKey
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+USED_EVERY = 60.0  # seconds between two writes of a key's last_used_at
+
+_used: dict[str, float] = {}
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer mx_live_<id>_<secret>`; `request.user` is then the Caller."""
+
+    def authenticate(self, request: Request) -> tuple[Caller, str]:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        parts = clients.split_key(token.strip()) if scheme.lower() == "bearer" else None
+        if parts is None:
+            raise Unauthenticated("Send the header `Authorization: Bearer <API key>`.")
+        key_id, secret = parts
+        # A key that was made a moment ago is not in this process's table yet.
+        key = clients.keys.get().get(key_id) or clients.keys.get(fresh=True).get(key_id)
+        given = clients.hash_secret(secret)
+        if key is None or not hmac.compare_digest(key.secret_hash, given):
+            raise Unauthenticated
+        _check(key, request.META.get("REMOTE_ADDR", ""))
+        _note_use(key_id)
+        return key.caller, key_id
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class HasScope(BasePermission):
+    """A view says in `scopes` which scope each of its methods needs."""
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        needed = getattr(view, "scopes", {}).get(request.method)
+        if needed and needed not in request.user.scopes:
+            raise MissingScope(f"It needs the scope {needed}.")
+        return True
+
+
+def _check(key: Key, address: str) -> None:
+    """Only the holder of the secret learns what is wrong with the key."""
+    if key.revoked_at is not None:
+        raise RevokedKey
+    if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
+        raise ExpiredKey
+    if not key.enabled:
+        raise ClientDisabled
+    if key.networks:
+        try:
+            allowed = any(ip_address(address) in network for network in key.networks)
+        except ValueError:
+            allowed = False
+        if not allowed:
+            raise AddressNotAllowed
+
+
+def _note_use(key_id: str) -> None:
+    now = time.monotonic()
+    if now - _used.get(key_id, -USED_EVERY) >= USED_EVERY:
+        _used[key_id] = now
+        ApiKey.objects.filter(pk=key_id).update(last_used_at=datetime.now(UTC))

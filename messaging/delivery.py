@@ -1,0 +1,421 @@
+"""The way of a message to a provider: claim, offer, settle.
+
+    claim    what is due is locked, planned and committed as intents, in one transaction per batch
+    offer    the process's event loop performs the calls; the gate refuses those that have grown old
+    settle   outcomes are written in groups as they come, so that one slow provider holds nobody back
+
+A process has one drain per lane: a thread that owns its database connection and does nothing else.
+"""
+
+import logging
+import queue
+import random
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection, transaction
+
+from messaging import outbox, receipts, reconcile, submissions
+from messaging.models import Locked, Message, Move, uuid7
+from messaging.planning import Due, Go, Later, Stop, plan
+from messaging.states import AttemptStatus, Status
+from providers import health, throughput
+from providers.outcomes import (
+    Accepted,
+    Ambiguous,
+    GateRefused,
+    Outcome,
+    Rejected,
+    Scope,
+    Throttled,
+    Unavailable,
+)
+from providers.sql import records, rows
+from providers.transport import Call, Result, boottime, transport
+from providers.types import HttpResponse
+from routing.snapshot import Route, tables
+
+log = logging.getLogger(__name__)
+
+GROUP_WAIT = 0.02  # seconds for which the first outcome of a group waits for others
+_WAKE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One committed intent on its way. `wide` faults are told from the rest when the result is read."""
+
+    attempt_id: uuid.UUID
+    message_id: uuid.UUID
+    our_reference: uuid.UUID
+    route: Route
+    country: str
+    message_class: str
+    started_at: datetime
+    call: Call | None  # None: the adapter could not build it
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """An offer and what became of it. `wide`: the fault is of the connection, whatever the country."""
+
+    offer: Offer
+    outcome: Outcome
+    wide: bool
+
+
+# --- claim ----------------------------------------------------------------------------------------
+
+
+def claim(lane: str, limit: int) -> tuple[list[Offer], int]:
+    """Locks what is due, decides each message's next step and commits the intents, in one transaction.
+
+    Returns the offers and how many rows were due: as many as `limit` means that there is more.
+    """
+    since = boottime()
+    book, board = tables.get(), health.board()
+    with transaction.atomic():
+        due = [Due(*row) for row in rows(_DUE, {"lane": lane, "limit": limit})]
+        if not due:
+            return [], 0
+        tokens = throughput.reserve({route.id: route.rate for route in book.routes.values()})
+        steps = [(message, plan(message, book, board, tokens)) for message in due]
+        tokens.save()
+        stopped = [Move(m.id, step.to, error_code=step.code) for m, step in steps if isinstance(step, Stop)]
+        Message.objects.transition(stopped)
+        _put_off([(m, step) for m, step in steps if isinstance(step, Later)])
+        going = [(m, step) for m, step in steps if isinstance(step, Go)]
+        started = _intend(going)
+    offers = [_offer(message, step, started[message.id], since) for message, step in going]
+    return offers, len(due)
+
+
+def _put_off(steps: Sequence[tuple[Due, Later]]) -> None:
+    if not steps:
+        return
+    values = [
+        {"id": m.id, "delay": step.seconds, "again": step.new_round, "decision": step.decision} for m, step in steps
+    ]
+    rows(
+        """
+        UPDATE messaging_message m SET not_before = clock_timestamp() + r.delay * interval '1 second',
+          tried = CASE WHEN r.again THEN '{}' ELSE m.tried END, rounds = m.rounds + r.again::int, decision = r.decision
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, delay float8, again bool, decision jsonb)
+        WHERE m.id = r.id AND m.status = 'queued'""",
+        {"rows": records(values)},
+    )
+
+
+def _intend(steps: Sequence[tuple[Due, Go]]) -> dict[uuid.UUID, tuple[uuid.UUID, uuid.UUID, datetime]]:
+    """Writes the intents; returns message id -> (attempt id, our reference, started at)."""
+    if not steps:
+        return {}
+    values = [
+        {
+            "message_id": message.id,
+            "attempt_id": uuid7(),
+            "our_reference": uuid.UUID(bytes=secrets.token_bytes(16)),
+            "provider_id": step.route.id,
+            "price": step.price,
+            "cost": step.price * message.segments,
+            "currency": step.currency,
+            "decision": step.decision,
+        }
+        for message, step in steps
+    ]
+    found = rows(_INTEND, {"rows": records(values), "lease": settings.LEASE})
+    return {row[0]: (row[1], row[2], row[3]) for row in found}
+
+
+def _offer(message: Due, step: Go, started: tuple[uuid.UUID, uuid.UUID, datetime], since: float) -> Offer:
+    attempt_id, our_reference, started_at = started
+    route = step.route
+    submission = submissions.build(
+        route,
+        our_reference=our_reference,
+        to=message.to,
+        text=message.text,
+        sender=message.sender,
+        encoding=message.encoding,
+        segments=message.segments,
+        started_at=started_at,
+        expires_at=message.expires_at,
+    )
+    call = None
+    try:
+        if route.adapter is not None:
+            call = Call(route.adapter.build_send(submission), since + min(settings.GATE, message.left))
+    except Exception as error:  # an adapter's mistake is one message's route, not the batch's end
+        log.error("adapter could not build a request: %s", type(error).__name__, extra={"provider": route.slug})
+    return Offer(
+        attempt_id, message.id, our_reference, route, message.country, message.message_class, started_at, call
+    )
+
+
+_DUE = """
+SELECT m.id, m.message_class, m."to", m.country, m.text, m.encoding, m.segments, m.sender, c.slug, m.spent, m.rounds,
+  m.tried, m.barred, m.expires_at, extract(epoch FROM m.expires_at - clock_timestamp())::float8, clock_timestamp()
+FROM messaging_message m JOIN messaging_client c ON c.id = m.client_id
+WHERE m.status = 'queued' AND m.message_class = %(lane)s AND m.not_before <= clock_timestamp()
+ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
+"""
+
+_INTEND = """
+WITH r AS (
+  SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, attempt_id uuid, our_reference uuid,
+    provider_id bigint, price numeric, cost numeric, currency text, decision jsonb)
+), m AS (
+  UPDATE messaging_message m SET status = 'sending', attempt_count = m.attempt_count + 1, decision = r.decision,
+    lease_until = clock_timestamp() + %(lease)s * interval '1 second'
+  FROM r WHERE m.id = r.message_id AND m.status = 'queued'
+  RETURNING m.id, m.attempt_count, m.segments
+)
+INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, status, price, cost, currency,
+  segments, started_at)
+SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, 'intent', r.price, r.cost, r.currency,
+  m.segments, date_trunc('milliseconds', clock_timestamp())
+FROM r JOIN m ON m.id = r.message_id
+RETURNING message_id, id, our_reference, started_at
+"""
+
+
+# --- settle ---------------------------------------------------------------------------------------
+
+
+def read(offer: Offer, result: Result) -> Outcomes:
+    """What the transport brought, in the words of the taxonomy."""
+    if not isinstance(result, HttpResponse):
+        return Outcomes(offer, result, wide=True)
+    try:
+        assert offer.route.adapter is not None  # noqa: S101  it has built the request
+        return Outcomes(offer, offer.route.adapter.read_send(result), wide=False)
+    except Exception as error:
+        log.error("adapter could not read an answer: %s", type(error).__name__, extra={"provider": offer.route.slug})
+        return Outcomes(offer, Ambiguous("unreadable_answer", type(error).__name__), wide=False)
+
+
+def settle(group: Sequence[Outcomes]) -> None:
+    """Writes a group of outcomes. Only an attempt that is still ours touches its message."""
+    with transaction.atomic():
+        locked = Message.objects.lock({done.offer.message_id for done in group})
+        was = _close(group)
+        moves, opted_out = [], []
+        for done in group:
+            status = was.get(done.offer.attempt_id)
+            move = _move(done, status, locked[done.offer.message_id]) if status else None
+            if move:
+                moves.append(move)
+                if isinstance(done.outcome, Rejected) and done.outcome.opted_out:
+                    opted_out.append(done.offer.message_id)
+            _log(done, status)
+        Message.objects.transition(moves)
+        receipts.suppress(opted_out, source="provider")
+        receipts.apply_early([(d.offer.our_reference, d.offer.attempt_id, d.offer.message_id) for d in group])
+    for done in group:
+        if isinstance(done.outcome, Throttled):
+            throughput.lower(done.offer.route.id, done.outcome.retry_after)
+    outbox.tell_health(health.record(filter(None, map(_fact, group))))
+
+
+def _close(group: Sequence[Outcomes]) -> dict[uuid.UUID, str]:
+    """Writes the attempts; returns attempt id -> the status it had, for those that were written.
+
+    An intent takes any outcome. One that another has meanwhile declared lost takes only our own late
+    `Accepted`: that is evidence, whatever was decided since.
+    """
+    values = []
+    for done in group:
+        status = _STATUS[type(done.outcome)]
+        value: dict[str, Any] = {"id": done.offer.attempt_id, "status": status}
+        if isinstance(done.outcome, Accepted):
+            value["reference"] = done.outcome.provider_reference[:100]
+            value["cost"], value["currency"] = done.outcome.price, done.outcome.currency or None
+            value["segments"] = done.outcome.segments
+        else:
+            value["code"], value["detail"] = done.outcome.code[:60], done.outcome.detail[:200]
+        if status == AttemptStatus.UNKNOWN:
+            value["look"] = reconcile.first_look(done.offer.route, done.offer.message_class)
+        values.append(value)
+    return dict(rows(_CLOSE, {"rows": records(values)}))
+
+
+_STATUS = {
+    Accepted: AttemptStatus.ACCEPTED,
+    Rejected: AttemptStatus.REJECTED,
+    Throttled: AttemptStatus.NOT_SENT,
+    Unavailable: AttemptStatus.NOT_SENT,
+    GateRefused: AttemptStatus.NOT_SENT,
+    Ambiguous: AttemptStatus.UNKNOWN,
+}
+
+_CLOSE = """
+UPDATE messaging_attempt a SET
+  status = CASE WHEN a.status IN ('intent', 'unknown') THEN r.status ELSE a.status END,
+  error_code = coalesce(r.code, ''), error_detail = coalesce(r.detail, ''),
+  provider_reference = coalesce(r.reference, ''),
+  cost = coalesce(r.cost, a.cost), currency = coalesce(r.currency, a.currency),
+  segments = coalesce(r.segments, a.segments), finished_at = clock_timestamp(),
+  resolve_at = clock_timestamp() + r.look * interval '1 second'
+FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, code text, detail text, reference text,
+  cost numeric, currency text, segments int, look float8)
+WHERE a.id = r.id AND (a.status = 'intent' OR r.status = 'accepted' AND a.status IN ('unknown', 'not_sent', 'superseded'))
+RETURNING a.id, old.status
+"""
+
+
+def _move(done: Outcomes, was: str, message: Locked) -> Move | None:
+    """The one table: what an outcome does to its message."""
+    offer, outcome = done.offer, done.outcome
+    provider = offer.route.id
+    match outcome:
+        case Accepted() if was in (AttemptStatus.NOT_SENT, AttemptStatus.SUPERSEDED):
+            if not message.possible_duplicate:
+                Message.objects.filter(id=message.id).update(possible_duplicate=True)
+            return None
+        case Accepted():
+            return Move(message.id, Status.SENT, provider_id=provider)
+        case Rejected(scope=Scope.NUMBER):
+            return Move(message.id, Status.FAILED, error_code=outcome.code, provider_id=provider, spent=1)
+        case Rejected(scope=Scope.ROUTE):
+            return Move(message.id, Status.QUEUED, delay=0, provider_id=provider, mark="barred", spent=1)
+        case Rejected():
+            return Move(message.id, Status.QUEUED, delay=0, provider_id=provider, mark="tried", spent=0)
+        case Throttled() | Unavailable():
+            return Move(message.id, Status.QUEUED, delay=0, provider_id=provider, mark="tried")
+        case GateRefused():
+            return Move(message.id, Status.QUEUED, delay=0)
+        case Ambiguous():
+            return Move(message.id, Status.UNKNOWN, error_code=outcome.code, provider_id=provider)
+
+
+def _fact(done: Outcomes) -> health.Fact | None:
+    offer, outcome = done.offer, done.outcome
+    match outcome:
+        case Accepted():
+            return health.Fact(offer.route.id, offer.country, False, offer.started_at)
+        case Unavailable() | Ambiguous():
+            return health.Fact(offer.route.id, offer.country, True, offer.started_at, done.wide, code=outcome.code)
+        case Rejected(scope=Scope.ACCOUNT):
+            return health.Fact(offer.route.id, offer.country, True, offer.started_at, True, True, outcome.code)
+        case _:
+            return None
+
+
+def _log(done: Outcomes, was: str | None) -> None:
+    word = type(done.outcome).__name__ if was else "late, ignored"
+    code = "" if isinstance(done.outcome, Accepted) else done.outcome.code
+    log.info(
+        "attempt %s message=%s attempt=%s provider=%s%s",
+        word,
+        done.offer.message_id,
+        done.offer.attempt_id,
+        done.offer.route.slug,
+        f" code={code}" if code else "",
+    )
+
+
+# --- the drain ------------------------------------------------------------------------------------
+
+
+class Drain(threading.Thread):
+    """One lane of one process: claims while there are free slots, settles what comes back.
+
+    `wake()` is cheap and may be called from any thread; besides, it looks by itself every POLL seconds,
+    so that losing every hint costs at most that.
+    """
+
+    def __init__(self, lane: str) -> None:
+        super().__init__(name=f"drain-{lane}", daemon=True)
+        self.lane = lane
+        self._slots: int = settings.SLOTS[lane]
+        self._inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._in_flight = 0
+        self._stopping = threading.Event()
+        self._unsettled: list[Outcomes] = []
+
+    def wake(self) -> None:
+        self._inbox.put(_WAKE)
+
+    def stop(self) -> None:
+        """No more claims; the thread ends when its calls in flight are settled."""
+        self._stopping.set()
+        self.wake()
+
+    def run(self) -> None:
+        more = True
+        while self._in_flight or self._unsettled or not self._stopping.is_set():
+            try:
+                if more and self._room():
+                    more = self._claim()
+                more |= self._collect(wait=0.0 if more and self._room() else self._patience())
+                if self._unsettled:
+                    settle(self._unsettled)
+                    # Who was refused by one provider is due again at once for the next.
+                    more |= any(not isinstance(done.outcome, Accepted) for done in self._unsettled)
+                    self._unsettled = []
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("%s: database error, going on in a second: %s", self.name, type(error).__name__)
+                self._recover()
+            except Exception:
+                # A mistake of ours must not end the lane. What is lost here is an open attempt: the sweeper's.
+                log.exception("%s: unexpected error, going on in a second", self.name)
+                self._unsettled = []
+                self._recover()
+        connection.close()
+
+    def _room(self) -> bool:
+        """May we claim? Only with a quarter of the slots free: claims stay large when the lane is loaded."""
+        return not self._stopping.is_set() and self._slots - self._in_flight >= max(1, self._slots // 4)
+
+    def _patience(self) -> float:
+        return float(settings.POLL) * random.uniform(0.75, 1.25)  # noqa: S311  jitter between processes
+
+    def _claim(self) -> bool:
+        free = self._slots - self._in_flight
+        offers, due = claim(self.lane, free)
+        self._in_flight += len(offers)
+        calls = [(offer, offer.call) for offer in offers if offer.call]
+        for offer in offers:
+            if offer.call is None:
+                self._inbox.put((offer, Rejected(Scope.ROUTE, "unbuildable")))
+        if calls:
+            transport().offer(calls, lambda offer, result: self._inbox.put((offer, result)))
+        return due == free
+
+    def _collect(self, wait: float) -> bool:
+        """Takes outcomes as they come; True when somebody says that there is work, or when it is time to look."""
+        news = False
+        deadline = time.monotonic() + wait
+        while True:
+            try:
+                item = self._inbox.get(timeout=max(0.0, deadline - time.monotonic())) if wait else self._inbox.get_nowait()
+            except queue.Empty:
+                return news or not self._unsettled
+            if item is _WAKE:
+                news = True
+                if not self._unsettled:
+                    return True
+                continue
+            self._take(*item)
+            if not self._in_flight or len(self._unsettled) >= self._slots:
+                return news
+            deadline = min(deadline, time.monotonic() + GROUP_WAIT) if wait else deadline
+
+    def _take(self, offer: Offer, result: Result | Rejected) -> None:
+        self._in_flight -= 1
+        done = Outcomes(offer, result, wide=False) if isinstance(result, Rejected) else read(offer, result)
+        self._unsettled.append(done)
+
+    def _recover(self) -> None:
+        """Outcomes are kept until their lease is over; then the sweeper has them."""
+        connection.close()
+        oldest = time.time() - settings.LEASE
+        self._unsettled = [done for done in self._unsettled if done.offer.started_at.timestamp() > oldest]
+        self._stopping.wait(1.0)

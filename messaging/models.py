@@ -1,0 +1,406 @@
+"""Clients and their messages; every attempt, receipt and event of each."""
+
+import uuid
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import uuid_utils.compat
+from django.contrib.postgres.fields import ArrayField
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+
+from messaging.states import FINAL, MOVES, PUBLIC, AttemptStatus, MessageClass, Status
+from providers.models import Provider
+from providers.sql import records, rows
+
+SCOPES = ("send", "otp", "read", "webhooks")
+E164 = RegexValidator(r"^\+[1-9][0-9]{6,14}\Z", "E.164 with the plus.")
+
+
+def uuid7() -> uuid.UUID:
+    """RFC 9562 version 7: ordered by time, so new rows land at one end of every index."""
+    return uuid_utils.compat.uuid7()
+
+
+def choices(words: Iterable[str]) -> list[tuple[str, str]]:
+    return [(str(word), str(word)) for word in words]
+
+
+class Client(models.Model):
+    """A backend service that sends."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.SlugField(max_length=40, unique=True, help_text="Its name in rules and provisioning. Fixed.")
+    name = models.CharField(max_length=80)
+    enabled = models.BooleanField(default=True)
+    scopes = ArrayField(
+        models.CharField(max_length=10, choices=choices(SCOPES)), default=list, help_text="What its keys may be given."
+    )
+    sender = models.CharField(max_length=20, blank=True, help_text="The sender where a message names none.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class ApiKey(models.Model):
+    """`mx_live_<id>_<secret>`: the secret is shown once and only its SHA-256 is kept."""
+
+    id = models.CharField(max_length=12, primary_key=True, editable=False)
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="api_keys")
+    secret_hash = models.BinaryField(max_length=32, editable=False)
+    scopes = ArrayField(models.CharField(max_length=10, choices=choices(SCOPES)), default=list)
+    cidrs = ArrayField(
+        models.CharField(max_length=43), default=list, blank=True, help_text="Networks it may be used from. Any when empty."
+    )
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, editable=False)  # to the minute
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"mx_live_{self.id}_…"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One wished-for change of a message's status, and what is written with it.
+
+    `delay` (seconds from now) sets when the message is due again. `mark` remembers the provider:
+    "tried" for this round, "barred" for good.
+    """
+
+    message_id: uuid.UUID
+    to: Status
+    delay: float | None = None
+    error_code: str = ""
+    provider_id: int | None = None
+    mark: str = ""
+    spent: int = 0  # of the attempts allowance
+    possible_duplicate: bool = False
+
+
+class MessageQuerySet(models.QuerySet["Message"]):
+    def for_client(self, client_id: uuid.UUID) -> "MessageQuerySet":
+        """Every look-up of a client goes through here: what is another's does not exist."""
+        return self.filter(client_id=client_id)
+
+    @staticmethod
+    def lock(message_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, "Locked"]:
+        """Locks rows in id order, as the first statement of every grouped transaction: no two can deadlock."""
+        found = rows(
+            """
+            SELECT id, status, message_class, country, spent, possible_duplicate, expires_at <= clock_timestamp()
+            FROM messaging_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE""",
+            {"ids": list(message_ids)},
+        )
+        return {row[0]: Locked(*row) for row in found}
+
+    @staticmethod
+    def transition(moves: Collection[Move]) -> set[uuid.UUID]:
+        """Makes those moves that the table allows, writes the event of each public one, returns who moved."""
+        if not moves:
+            return set()
+        params = {
+            "rows": records(map(asdict, moves)),
+            "moves": MOVES,
+            "public": sorted(PUBLIC),
+            "final": sorted(FINAL),
+        }
+        return {row[0] for row in rows(_TRANSITION, params)}
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What a grouped transaction needs to know of a message it holds."""
+
+    id: uuid.UUID
+    status: str
+    message_class: str
+    country: str
+    spent: int
+    possible_duplicate: bool
+    overdue: bool
+
+
+class Message(models.Model):
+    """One SMS that a client asked for."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="messages", db_index=False)
+    status = models.CharField(max_length=12, choices=choices(Status))
+    message_class = models.CharField("class", max_length=14, choices=choices(MessageClass))
+    to = models.CharField(max_length=16, validators=[E164])
+    country = models.CharField(max_length=2)
+    sender = models.CharField(max_length=20, blank=True, db_default="")
+    text = models.TextField()
+    encoding = models.CharField(max_length=4)
+    segments = models.PositiveSmallIntegerField()
+    template = models.CharField(max_length=60, blank=True, db_default="")
+    locale = models.CharField(max_length=20, blank=True, db_default="")
+    reference = models.CharField(max_length=100, blank=True, db_default="")
+    metadata = models.JSONField(default=dict, db_default={})
+    estimated_cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
+    currency = models.CharField(max_length=3, blank=True, db_default="")
+
+    not_before = models.DateTimeField()  # when it is due, while queued or scheduled
+    expires_at = models.DateTimeField()  # never sent later than this
+    lease_until = models.DateTimeField(null=True)  # while sending: when its worker counts as gone
+    attempt_count = models.PositiveSmallIntegerField(default=0, db_default=0)
+    spent = models.PositiveSmallIntegerField(default=0, db_default=0)  # of the attempts allowance
+    rounds = models.PositiveSmallIntegerField(default=0, db_default=0)  # how often every provider was tried in vain
+    tried = ArrayField(models.BigIntegerField(), default=list, db_default=[])  # providers of this round
+    barred = ArrayField(models.BigIntegerField(), default=list, db_default=[])  # providers that refused it for good
+    decision = models.JSONField(default=list, db_default=[])  # the last routing decision: candidates, prices, reasons
+
+    error_code = models.CharField(max_length=60, blank=True, db_default="")
+    possible_duplicate = models.BooleanField(default=False, db_default=False)
+    receipt_overdue = models.BooleanField(default=False, db_default=False)
+    sequence = models.PositiveIntegerField(default=0, db_default=0)  # of its events
+    created_at = models.DateTimeField()
+    sent_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            # delivery.claim: what is due in a lane, the longest waiting first
+            models.Index(fields=["message_class", "not_before"], name="message_due", condition=Q(status="queued")),
+            # sweeper: leases that ran out
+            models.Index(fields=["lease_until"], name="message_lease", condition=Q(status="sending")),
+            # sweeper: scheduled messages whose time has come
+            models.Index(fields=["not_before"], name="message_scheduled", condition=Q(status="scheduled")),
+            # sweeper: deadlines of what has not left
+            models.Index(fields=["expires_at"], name="message_expiry", condition=Q(status__in=["queued", "scheduled"])),
+            # sweeper: sent and never heard of again
+            models.Index(
+                fields=["sent_at"], name="message_silent", condition=Q(status="sent", receipt_overdue=False)
+            ),
+            # admin: what needs a person; sweeper: unknown for too long
+            models.Index(fields=["status", "id"], name="message_doubtful", condition=Q(status__in=["unknown", "held"])),
+            # API and admin: a client's messages, newest first (ids are ordered by time)
+            models.Index(fields=["client", "id"], name="message_client"),
+            # API: by the caller's own reference
+            models.Index(fields=["client", "reference"], name="message_reference", condition=~Q(reference="")),
+            # API and support: by number
+            models.Index(fields=["to", "id"], name="message_to"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Attempt(models.Model):
+    """One submit of a message to one provider. The open one is the fence: who does not hold it cannot write."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="attempts", db_index=False)
+    seq = models.PositiveSmallIntegerField()
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="attempts", db_index=False)
+    our_reference = models.UUIDField(unique=True)  # 128 random bits
+    status = models.CharField(max_length=12, choices=choices(AttemptStatus))
+    error_code = models.CharField(max_length=60, blank=True, db_default="")
+    error_detail = models.CharField(max_length=200, blank=True, db_default="")
+    provider_reference = models.CharField(max_length=100, blank=True, db_default="")
+    price = models.DecimalField(max_digits=12, decimal_places=6, null=True)  # per segment, by our book
+    cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)  # of the whole; the provider's word wins
+    currency = models.CharField(max_length=3, blank=True, db_default="")
+    segments = models.PositiveSmallIntegerField()
+    receipt_status = models.CharField(max_length=12, blank=True, db_default="")
+    receipt_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    resolve_at = models.DateTimeField(null=True)  # while unknown: when reconcile looks at it next
+    resolve_lease_until = models.DateTimeField(null=True)
+    not_found = models.PositiveSmallIntegerField(default=0, db_default=0)  # look-ups in a row that did not find it
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["message", "seq"], name="attempt_seq"),
+            models.UniqueConstraint(
+                fields=["message"], condition=Q(status__in=["intent", "unknown"]), name="one_open_attempt"
+            ),
+            models.UniqueConstraint(
+                fields=["message"], condition=Q(status__in=["accepted", "delivered"]), name="one_success"
+            ),
+        ]
+        indexes = [
+            # receipts: matched by the provider's own id. Not unique: a vendor's mistake must not stop a settle.
+            models.Index(
+                fields=["provider", "provider_reference"],
+                name="attempt_provider_reference",
+                condition=~Q(provider_reference=""),
+            ),
+            # reconcile: what is to be looked at
+            models.Index(fields=["resolve_at"], name="attempt_resolve", condition=Q(status="unknown")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.message_id} #{self.seq}"
+
+
+class Receipt(models.Model):
+    """A provider's later word about an attempt, as it came in: redacted, and in our words."""
+
+    provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="receipts", db_index=False)
+    attempt = models.ForeignKey(Attempt, null=True, on_delete=models.CASCADE, related_name="receipts")
+    dedupe_key = models.BinaryField(max_length=32, unique=True)
+    our_reference = models.UUIDField(null=True)
+    provider_reference = models.CharField(max_length=100, blank=True, db_default="")
+    status = models.CharField(max_length=12)
+    provider_status = models.CharField(max_length=60, blank=True, db_default="")
+    error_code = models.CharField(max_length=60, blank=True, db_default="")
+    opted_out = models.BooleanField(default=False)
+    cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
+    currency = models.CharField(max_length=3, blank=True, db_default="")
+    segments = models.PositiveSmallIntegerField(null=True)
+    occurred_at = models.DateTimeField(null=True)
+    received_at = models.DateTimeField()
+    raw = models.JSONField(default=dict)
+    applied_at = models.DateTimeField(null=True)
+    tries = models.PositiveSmallIntegerField(default=0, db_default=0)
+    apply_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            # receipts.apply_due
+            models.Index(fields=["apply_at"], name="receipt_due", condition=Q(applied_at=None)),
+            # settle: receipts that came before the outcome
+            models.Index(fields=["our_reference"], name="receipt_early", condition=Q(applied_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} {self.status}"
+
+
+class Event(models.Model):
+    """The outbox: written in the transaction of the change it tells of."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    type = models.CharField(max_length=40)
+    subject = models.CharField(max_length=64)
+    sequence = models.PositiveIntegerField()
+    client = models.ForeignKey(Client, null=True, on_delete=models.CASCADE, db_index=False)
+    data = models.JSONField()
+    created_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            # relay: what is not out yet. Never "id > last seen": ids commit out of order.
+            models.Index(fields=["id"], name="event_unpublished", condition=Q(published_at=None)),
+            # admin: the timeline of one subject
+            models.Index(fields=["subject", "sequence"], name="event_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.subject}"
+
+
+class IdempotencyKey(models.Model):
+    """The first answer to a request, replayed for every repeat of it."""
+
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, db_index=False)
+    key = models.CharField(max_length=255)
+    fingerprint = models.BinaryField(max_length=32)
+    status = models.PositiveSmallIntegerField(null=True)
+    body = models.JSONField(null=True)
+    expires_at = models.DateTimeField(db_index=True)  # sweeper: purge
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["client", "key"], name="one_idempotency_key_per_client")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Template(models.Model):
+    """A text with {parameters}. A client's own wins over everybody's, and both over the shipped file."""
+
+    client = models.ForeignKey(Client, null=True, blank=True, on_delete=models.CASCADE, related_name="templates")
+    name = models.SlugField(max_length=60)
+    locale = models.CharField(max_length=20, default="en")
+    text = models.TextField(help_text="{name} stands for the parameter of that name.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["client", "name", "locale"], name="one_template_per_client_name_locale", nulls_distinct=False
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.locale})"
+
+
+class Suppression(models.Model):
+    """A number that must not be written to: by everybody, or by one client."""
+
+    msisdn = models.CharField(max_length=16, validators=[E164])
+    client = models.ForeignKey(Client, null=True, blank=True, on_delete=models.CASCADE, related_name="suppressions")
+    reason = models.CharField(max_length=60)
+    source = models.CharField(max_length=60, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["msisdn", "client"], name="one_suppression_per_number_client", nulls_distinct=False
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"suppression {self.pk}"
+
+
+#: The data of a message's events, from a row `m` and a provider slug `provider`. Thin: no text, no full number.
+EVENT_DATA = """
+jsonb_strip_nulls(jsonb_build_object(
+  'id', m.id, 'status', m.status, 'class', m.message_class, 'country', m.country, 'segments', m.segments,
+  'to_masked', left(m."to", 4) || repeat('*', length(m."to") - 7) || right(m."to", 3),
+  'reference', nullif(m.reference, ''), 'metadata', nullif(m.metadata, '{}'),
+  'provider', provider, 'error_code', nullif(m.error_code, ''), 'possible_duplicate', m.possible_duplicate))
+"""
+
+# One statement: the guarded moves, and the events of those that happened.
+_TRANSITION = f"""
+WITH wish AS (
+  SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, "to" text, delay float8, error_code text,
+    provider_id bigint, mark text, spent int, possible_duplicate bool)
+), m AS (
+  UPDATE messaging_message m SET
+    status = r."to",
+    sequence = m.sequence + (r."to" = ANY(%(public)s))::int,
+    error_code = r.error_code,
+    spent = m.spent + r.spent,
+    possible_duplicate = m.possible_duplicate OR r.possible_duplicate,
+    not_before = CASE WHEN r.delay IS NULL THEN m.not_before
+                      ELSE clock_timestamp() + r.delay * interval '1 second' END,
+    tried = CASE r.mark WHEN 'tried' THEN array_append(m.tried, r.provider_id) ELSE m.tried END,
+    barred = CASE r.mark WHEN 'barred' THEN array_append(m.barred, r.provider_id) ELSE m.barred END,
+    lease_until = NULL,
+    sent_at = CASE WHEN r."to" IN ('sent', 'delivered', 'undelivered')
+                   THEN coalesce(m.sent_at, clock_timestamp()) ELSE m.sent_at END,
+    closed_at = CASE WHEN r."to" = ANY(%(final)s) THEN clock_timestamp() END
+  FROM wish r
+  WHERE m.id = r.message_id AND m.status || '>' || r."to" = ANY(%(moves)s)
+  RETURNING m.*, r.provider_id
+), told AS (
+  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
+  SELECT uuidv7(), 'message.' || m.status, m.id::text, m.sequence, m.client_id, {EVENT_DATA}, clock_timestamp()
+  FROM m LEFT JOIN LATERAL (SELECT p.slug AS provider FROM providers_provider p WHERE p.id = m.provider_id) p ON true
+  WHERE m.status = ANY(%(public)s)
+)
+SELECT id FROM m
+"""  # noqa: S608  a literal fragment

@@ -1,0 +1,148 @@
+"""What happens next to a message that is due: go by a provider, later, or stop."""
+
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.conf import settings
+
+from messaging.states import Status
+from providers import health
+from providers.health import Board
+from providers.throughput import Reservations
+from routing.lcr import Candidate, candidates
+from routing.snapshot import Route, Tables
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two rounds through all providers
+NOBODY_NOW = 30.0  # seconds until a message without any usable provider looks again
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A claimed row. `left` is what remains of its validity, in seconds."""
+
+    id: uuid.UUID
+    message_class: str
+    to: str
+    country: str
+    text: str
+    encoding: str
+    segments: int
+    sender: str
+    client: str
+    spent: int
+    rounds: int
+    tried: Sequence[int]
+    barred: Sequence[int]
+    expires_at: datetime
+    left: float
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    route: Route
+    price: Decimal  # per segment
+    currency: str
+    decision: list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    seconds: float
+    decision: list[dict[str, str]]
+    new_round: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    to: Status
+    code: str
+
+
+def plan(message: Due, tables: Tables, board: Board, tokens: Reservations) -> Go | Later | Stop:
+    if message.left <= 0:
+        return Stop(Status.EXPIRED, "validity_over")
+    if message.spent >= settings.MAX_ATTEMPTS:
+        return Stop(Status.FAILED, "attempts_exhausted")
+    found = candidates(
+        tables,
+        board,
+        msisdn=message.to,
+        country=message.country,
+        segments=message.segments,
+        message_class=message.message_class,
+        client=message.client,
+        sender=message.sender,
+        at=message.now,
+        exclude={*message.tried, *message.barred},
+    )
+    usable = [candidate for candidate in found if candidate.usable]
+    if not usable:
+        return _nobody(message, found)
+    return _pick(message, usable, found, tables, board, tokens)
+
+
+def _nobody(message: Due, found: Sequence[Candidate]) -> Later | Stop:
+    """Every provider was tried or is closed to us. Only a refusal for good by all of them ends it here."""
+    waiting = [c for c in found if c.reason == "already_tried" and c.provider_id not in message.barred]
+    if waiting:
+        pause = min(FIRST_PAUSE * 2**message.rounds, LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311  jitter
+        return Later(pause, _told(found), new_round=True)
+    if message.barred and all(c.reason in ("already_tried", "no_price") for c in found):
+        return Stop(Status.FAILED, "no_route_left")
+    return Later(NOBODY_NOW, _told(found))
+
+
+def _pick(
+    message: Due,
+    usable: Sequence[Candidate],
+    found: Sequence[Candidate],
+    tables: Tables,
+    board: Board,
+    tokens: Reservations,
+) -> Go | Later:
+    healthy = [c for c in usable if not c.blocked]
+    blocked = [c for c in usable if c.blocked]
+    for candidate in blocked:
+        # An open breaker heals by one message of the fleet, and only by one that would like to go there.
+        preferred = not healthy or (candidate.cost or 0) < (healthy[0].cost or 0)
+        due = preferred and board.may_probe(candidate.provider_id, message.country)
+        if due and health.win_probe(candidate.provider_id, message.country):
+            return _go(candidate, tables, found, "probe")
+    for candidate in healthy:
+        wait = tokens.take(candidate.provider_id, message.message_class)
+        if wait == 0:
+            return _go(candidate, tables, found, "cheapest" if candidate is usable[0] else "next cheapest")
+        if wait <= settings.OVERFLOW_WAIT[message.message_class]:
+            return Later(tokens.put_off(candidate.provider_id, message.message_class), _told(found, "rate"))
+    if healthy:
+        return Later(tokens.put_off(healthy[0].provider_id, message.message_class), _told(found, "rate"))
+    if health.win_panic(blocked[0].provider_id, message.country):
+        return _go(blocked[0], tables, found, "panic")
+    return Later(random.uniform(0.5, 1.5), _told(found, "all_blocked"))  # noqa: S311  jitter
+
+
+def _go(candidate: Candidate, tables: Tables, found: Sequence[Candidate], why: str) -> Go:
+    assert candidate.price is not None  # noqa: S101  a usable candidate has a price
+    decision = _told(found, why, chosen=candidate.slug)
+    return Go(tables.routes[candidate.provider_id], candidate.price, candidate.currency, decision)
+
+
+def _told(found: Sequence[Candidate], why: str = "", chosen: str = "") -> list[dict[str, str]]:
+    """The decision as it is stored with the message: who could carry it, at what price, who not and why."""
+    told = []
+    for candidate in found:
+        entry = {"provider": candidate.slug}
+        if candidate.total is not None:
+            entry |= {"total": str(candidate.total), "currency": candidate.currency}
+        if candidate.slug == chosen:
+            entry["chosen"] = why
+        reason = candidate.reason or (candidate.blocked and f"breaker: {candidate.blocked}") or (not chosen and why)
+        if reason and candidate.slug != chosen:
+            entry["reason"] = reason
+        told.append(entry)
+    return told

@@ -1,0 +1,293 @@
+"""Unknown -> answer. The only place where one attempt may be posted again.
+
+What may be asked depends on what the provider was measured to be able to do (`Resolve`); where nothing
+can tell, the class of the message decides: an otp is sent again by another provider and marked as a
+possible duplicate, everything else is held for staff or for a receipt.
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from messaging import submissions
+from messaging.models import Locked, Message, Move
+from messaging.receipts import CLOSES, suppress
+from messaging.states import AttemptStatus, MessageClass, Status
+from providers.adapters.base import Resolve
+from providers.outcomes import Accepted, Found, Lookup, NotFound, Outcome, Rejected, Scope, Undecided
+from providers.sql import records, rows
+from providers.transport import Call, Result, boottime, transport
+from providers.types import HttpResponse
+from routing.snapshot import Route, tables
+
+log = logging.getLogger(__name__)
+
+GROUP = 50
+KEY_WAIT = 2.0  # seconds before the first re-post: the first request may still be running there
+OTP_PATIENCE = 5.0  # seconds after which an otp is asked for, however slow the look-up
+ABANDON = 72 * 3600.0  # seconds; then a person must look
+LONGEST_PAUSE = 300.0
+_CLOSED = {
+    AttemptStatus.DELIVERED: Status.DELIVERED,
+    AttemptStatus.UNDELIVERED: Status.UNDELIVERED,
+    AttemptStatus.EXPIRED: Status.UNDELIVERED,  # an unknown message does not expire: it was taken and not delivered
+}
+
+
+def first_look(route: Route | None, message_class: str) -> float:
+    """Seconds from the submit to the first attempt at an answer."""
+    otp = message_class == MessageClass.OTP
+    match route.resolve if route else Resolve.NONE:
+        case Resolve.KEY:
+            return KEY_WAIT
+        case Resolve.LOOKUP | Resolve.LIST:
+            proof = _proof_age(route)
+            return min(proof, OTP_PATIENCE) if otp else proof
+        case _:
+            return settings.RECEIPT_GRACE_OTP if otp else settings.RECEIPT_GRACE
+
+
+def run() -> int:
+    """Looks at one group of unknown attempts that are due; returns how many there were."""
+    doubts = _claim()
+    answers = _ask(doubts)
+    if doubts:
+        _settle([(doubt, answers.get(doubt.attempt_id)) for doubt in doubts])
+    return len(doubts)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """An unknown attempt, leased to this worker. `age` and `left` are in seconds by the database's clock."""
+
+    attempt_id: uuid.UUID
+    message_id: uuid.UUID
+    provider_id: int
+    our_reference: uuid.UUID
+    started_at: datetime
+    not_found: int
+    age: float
+    left: float  # of the message's validity
+    message_class: str
+    to: str
+    text: str
+    sender: str
+    encoding: str
+    segments: int
+    expires_at: datetime
+    gate: float  # CLOCK_BOOTTIME
+
+    @property
+    def otp(self) -> bool:
+        return self.message_class == MessageClass.OTP
+
+
+def _claim() -> list[Doubt]:
+    gate = boottime() + settings.GATE
+    found = rows(
+        f"""
+        WITH due AS (
+          SELECT id FROM messaging_attempt
+          WHERE status = 'unknown' AND resolve_at <= clock_timestamp()
+            AND coalesce(resolve_lease_until, '-infinity') <= clock_timestamp()
+          ORDER BY resolve_at LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
+        UPDATE messaging_attempt a
+        SET resolve_lease_until = clock_timestamp() + %(lease)s * interval '1 second'
+        FROM due, messaging_message m WHERE a.id = due.id AND m.id = a.message_id
+        RETURNING a.id, a.message_id, a.provider_id, a.our_reference, a.started_at, a.not_found,
+          extract(epoch FROM clock_timestamp() - a.started_at)::float8,
+          extract(epoch FROM m.expires_at - clock_timestamp())::float8,
+          m.message_class, m."to", m.text, m.sender, m.encoding, m.segments, m.expires_at""",  # noqa: S608
+        {"lease": settings.LEASE},
+    )
+    return [Doubt(*row, gate) for row in found]
+
+
+def _ask(doubts: Sequence[Doubt]) -> dict[uuid.UUID, Outcome | Lookup]:
+    """Asks every provider that can be asked, all at once. Missing in the result: nobody to ask."""
+    routes = tables.get().routes
+    calls = {}
+    for doubt in doubts:
+        call = _call(doubt, routes.get(doubt.provider_id))
+        if call:
+            calls[doubt.attempt_id] = call
+    results: dict[uuid.UUID, Result] = {}
+    finished = threading.Event()
+
+    def done(attempt_id: uuid.UUID, result: Result) -> None:
+        results[attempt_id] = result
+        if len(results) == len(calls):
+            finished.set()
+
+    if calls:
+        transport().offer(calls.items(), done)
+        finished.wait(settings.TOTAL_TIMEOUT + settings.GATE + 1)
+    by_id = {doubt.attempt_id: doubt for doubt in doubts}
+    return {
+        attempt_id: _read(by_id[attempt_id], routes[by_id[attempt_id].provider_id], result)
+        for attempt_id, result in list(results.items())
+    }
+
+
+def _call(doubt: Doubt, route: Route | None) -> Call | None:
+    if route is None or route.adapter is None:
+        return None
+    match route.resolve:
+        case Resolve.KEY if doubt.age < route.window and doubt.left > 0:
+            # The same bytes with the same reference. Never past the validity: it may be the first post that leaves.
+            return Call(route.adapter.build_send(_submission(doubt, route)), min(doubt.gate, boottime() + doubt.left))
+        case Resolve.LOOKUP | Resolve.LIST:
+            return Call(route.adapter.build_lookup(_submission(doubt, route)), doubt.gate)
+        case _:
+            return None
+
+
+def _submission(doubt: Doubt, route: Route) -> Any:
+    return submissions.build(
+        route,
+        our_reference=doubt.our_reference,
+        to=doubt.to,
+        text=doubt.text,
+        sender=doubt.sender,
+        encoding=doubt.encoding,
+        segments=doubt.segments,
+        started_at=doubt.started_at,
+        expires_at=doubt.expires_at,
+    )
+
+
+def _read(doubt: Doubt, route: Route, result: Result) -> Outcome | Lookup:
+    if not isinstance(result, HttpResponse):
+        return Undecided(result.code)
+    adapter = route.adapter
+    assert adapter is not None  # noqa: S101  nothing was asked without one
+    if route.resolve == Resolve.KEY:
+        return adapter.read_send(result)
+    try:
+        return adapter.read_lookup(_submission(doubt, route), result)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return Undecided("unreadable_answer", type(error).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruling:
+    """What becomes of one doubt. `again` (seconds) keeps it unknown; `moves` happen one after the other."""
+
+    status: AttemptStatus = AttemptStatus.UNKNOWN
+    again: float | None = None
+    not_found: int = 0
+    error_code: str = ""
+    answer: Accepted | Found | None = None
+    moves: tuple[Move, ...] = ()
+    opted_out: bool = False
+
+
+def _settle(answers: Sequence[tuple[Doubt, Outcome | Lookup | None]]) -> None:
+    routes = tables.get().routes
+    with transaction.atomic():
+        locked = Message.objects.lock({doubt.message_id for doubt, _ in answers})
+        rulings = {
+            doubt: _rule(doubt, routes.get(doubt.provider_id), answer, locked[doubt.message_id])
+            for doubt, answer in answers
+        }
+        written = _write(rulings)
+        kept = [ruling for doubt, ruling in rulings.items() if doubt.attempt_id in written]
+        for step in range(2):
+            Message.objects.transition([r.moves[step] for r in kept if len(r.moves) > step])
+        suppress([r.moves[0].message_id for r in kept if r.opted_out], source="provider")
+
+
+def _rule(doubt: Doubt, route: Route | None, answer: Outcome | Lookup | None, message: Locked) -> _Ruling:
+    match answer:
+        case Accepted():
+            return _Ruling(AttemptStatus.ACCEPTED, answer=answer, moves=(Move(doubt.message_id, Status.SENT),))
+        case Found():
+            status = CLOSES.get(answer.status, AttemptStatus.ACCEPTED)
+            target = Status.SENT if status == AttemptStatus.ACCEPTED else _CLOSED[status]
+            return _Ruling(status, answer=answer, moves=(Move(doubt.message_id, target),))
+        case Rejected() if answer.scope != Scope.ACCOUNT:  # an account fault is found before the key is looked at
+            return _rejected(doubt, answer)
+        case NotFound() if route and doubt.age >= _proof_age(route) and route.resolve == Resolve.LOOKUP:
+            if doubt.not_found == 0:
+                return _Ruling(again=settings.RECHECK_WAIT, not_found=1)
+            back = Move(doubt.message_id, Status.QUEUED, delay=0)
+            return _Ruling(AttemptStatus.NOT_SENT, error_code="not_found", moves=(back,))
+    return _undecided(doubt, route, message)
+
+
+def _rejected(doubt: Doubt, answer: Rejected) -> _Ruling:
+    """A provider that honours the key answers as it did the first time: the message surely did not go out."""
+    back = Move(doubt.message_id, Status.QUEUED, delay=0, provider_id=doubt.provider_id, mark="barred", spent=1)
+    failed = Move(doubt.message_id, Status.FAILED, error_code=answer.code)
+    moves = (back, failed) if answer.scope == Scope.NUMBER else (back,)
+    return _Ruling(AttemptStatus.NOT_SENT, error_code=answer.code, moves=moves, opted_out=answer.opted_out)
+
+
+def _undecided(doubt: Doubt, route: Route | None, message: Locked) -> _Ruling:
+    can_ask = route is not None and (
+        route.resolve in (Resolve.LOOKUP, Resolve.LIST)
+        or (route.resolve == Resolve.KEY and doubt.age < route.window and doubt.left > 0)
+    )
+    grace = settings.RECEIPT_GRACE_OTP if doubt.otp else settings.RECEIPT_GRACE
+    if doubt.otp and doubt.left > 0 and doubt.age >= grace and message.spent < settings.MAX_ATTEMPTS:
+        again = Move(
+            doubt.message_id,
+            Status.QUEUED,
+            delay=0,
+            provider_id=doubt.provider_id,
+            mark="barred",
+            spent=1,
+            possible_duplicate=True,
+        )
+        return _Ruling(AttemptStatus.SUPERSEDED, moves=(again,))
+    asks_prove = route is not None and route.resolve != Resolve.LIST
+    if doubt.age >= ABANDON or (doubt.age >= grace and not (can_ask and asks_prove)):
+        held = () if message.status == Status.HELD else (Move(doubt.message_id, Status.HELD),)
+        return _Ruling(moves=held)
+    if can_ask:
+        return _Ruling(again=min(max(1.0, doubt.age / 2), LONGEST_PAUSE), not_found=doubt.not_found)
+    return _Ruling(again=max(1.0, grace - doubt.age))
+
+
+def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
+    """Closes or puts off the attempts that are still unknown; returns those that were."""
+    values = []
+    for doubt, ruling in rulings.items():
+        answer = ruling.answer
+        values.append(
+            {
+                "id": doubt.attempt_id,
+                "status": ruling.status,
+                "again": ruling.again,
+                "not_found": ruling.not_found,
+                "error_code": ruling.error_code,
+                "provider_reference": answer.provider_reference[:100] if answer else None,
+                "cost": answer.price if isinstance(answer, Accepted) else None,
+            }
+        )
+    found = rows(
+        """
+        UPDATE messaging_attempt a SET status = r.status, not_found = r.not_found, resolve_lease_until = NULL,
+          resolve_at = clock_timestamp() + r.again * interval '1 second',
+          error_code = coalesce(nullif(r.error_code, ''), CASE WHEN r.status = 'accepted' THEN '' ELSE a.error_code END),
+          provider_reference = coalesce(r.provider_reference, a.provider_reference), cost = coalesce(r.cost, a.cost),
+          finished_at = CASE WHEN r.status = 'unknown' THEN a.finished_at ELSE clock_timestamp() END
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, again float8, not_found int,
+          error_code text, provider_reference text, cost numeric)
+        WHERE a.id = r.id AND a.status = 'unknown' RETURNING a.id""",
+        {"rows": records(values)},
+    )
+    return {row[0] for row in found}
+
+
+def _proof_age(route: Route | None) -> float:
+    """How old a submit must be before "not found" proves anything: it may leave until the gate closes."""
+    lag = route.lag if route else 0.0
+    return max(2 * lag, settings.RESOLVE_WAIT)

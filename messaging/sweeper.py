@@ -1,0 +1,145 @@
+"""Moves what time has moved: leases that ran out, deadlines, schedules. It never sends."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.module_loading import import_string
+
+from messaging import reconcile
+from messaging.models import Message, Move
+from messaging.states import EVENTS, Status
+from providers.sql import records, rows
+from routing.snapshot import tables
+
+log = logging.getLogger(__name__)
+
+GROUP = 200
+LEASE_GRACE = 10  # seconds after a lease before it counts as over: its worker may be settling late
+RECEIPT_WAIT = "72 hours"
+
+
+def sweep() -> set[str]:
+    """One round; returns the lanes to wake."""
+    lanes: set[str] = set()
+    for step in (lost_leases, due_schedules, expired, silent, old_keys):
+        while moved := step():
+            lanes |= moved
+    lanes |= waiting()
+    return lanes
+
+
+def lost_leases() -> set[str]:
+    """sending -> unknown: its worker is gone, or frozen, or cut off. What went out, reconcile finds out."""
+    with transaction.atomic():
+        found = rows(
+            f"""
+            SELECT m.id, m.message_class, a.id, a.provider_id
+            FROM messaging_message m JOIN messaging_attempt a ON a.message_id = m.id AND a.status = 'intent'
+            WHERE m.status = 'sending' AND m.lease_until < clock_timestamp() - interval '{LEASE_GRACE} seconds'
+            ORDER BY m.id LIMIT {GROUP} FOR UPDATE OF m SKIP LOCKED""",  # noqa: S608  literals of this module
+        )
+        if not found:
+            return set()
+        routes = tables.get().routes
+        values = [
+            {"id": attempt, "look": reconcile.first_look(routes.get(provider), message_class)}
+            for _, message_class, attempt, provider in found
+        ]
+        rows(
+            """
+            UPDATE messaging_attempt a SET status = 'unknown', error_code = 'worker_lost',
+              finished_at = clock_timestamp(), resolve_at = a.started_at + r.look * interval '1 second'
+            FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, look float8)
+            WHERE a.id = r.id AND a.status = 'intent'""",
+            {"rows": records(values)},
+        )
+        Message.objects.transition(
+            [Move(message, Status.UNKNOWN, error_code="worker_lost", provider_id=p) for message, _, _, p in found]
+        )
+    log.warning("took over %d messages from workers that are gone", len(found))
+    return {EVENTS}
+
+
+def due_schedules() -> set[str]:
+    """scheduled -> queued."""
+    return _move("status = 'scheduled' AND not_before <= clock_timestamp()", Status.QUEUED)
+
+
+def expired() -> set[str]:
+    """queued or scheduled -> expired: never sent later than the caller wanted."""
+    where = "status IN ('queued', 'scheduled') AND expires_at <= clock_timestamp()"
+    return _move(where, Status.EXPIRED, "validity_over")
+
+
+def silent() -> set[str]:
+    """Marks what was sent and never heard of again."""
+    rows(
+        f"""
+        UPDATE messaging_message SET receipt_overdue = true WHERE id IN (
+          SELECT id FROM messaging_message WHERE status = 'sent' AND NOT receipt_overdue
+            AND sent_at < clock_timestamp() - interval '{RECEIPT_WAIT}' ORDER BY id LIMIT {GROUP}
+            FOR UPDATE SKIP LOCKED)"""  # noqa: S608  literals of this module
+    )
+    return set()
+
+
+def old_keys() -> set[str]:
+    """Forgets the answers that are no longer replayed."""
+    rows(
+        f"""
+        DELETE FROM messaging_idempotencykey WHERE id IN (
+          SELECT id FROM messaging_idempotencykey WHERE expires_at < clock_timestamp() LIMIT {GROUP}
+          FOR UPDATE SKIP LOCKED)"""  # noqa: S608  literals of this module
+    )
+    return set()
+
+
+def waiting() -> set[str]:
+    """Lanes with something due: a hint for those whose own hint was lost."""
+    found = rows("""
+        SELECT lane FROM unnest(ARRAY['otp', 'transactional', 'bulk']) lane WHERE EXISTS (
+          SELECT FROM messaging_message m WHERE m.status = 'queued' AND m.message_class = lane
+            AND m.not_before <= clock_timestamp())
+        UNION ALL SELECT 'events' WHERE EXISTS (SELECT FROM messaging_attempt
+          WHERE status = 'unknown' AND resolve_at <= clock_timestamp())
+          OR EXISTS (SELECT FROM messaging_receipt WHERE applied_at IS NULL AND apply_at <= clock_timestamp())
+    """)
+    return {row[0] for row in found}
+
+
+def _move(where: str, to: Status, error_code: str = "") -> set[str]:
+    with transaction.atomic():
+        found = rows(
+            f"""
+            SELECT id, message_class FROM messaging_message WHERE {where}
+            ORDER BY id LIMIT {GROUP} FOR UPDATE SKIP LOCKED"""  # noqa: S608  literals of this module
+        )
+        Message.objects.transition([Move(message, to, error_code=error_code) for message, _ in found])
+    return {lane for _, lane in found}
+
+
+class Periodic:
+    """settings.PERIODIC: (dotted path, seconds), each run when its time has come; a failure stops nobody else."""
+
+    def __init__(self) -> None:
+        self._due: list[list[Any]] = [
+            [0.0, seconds, import_string(path)] for path, seconds in settings.PERIODIC
+        ]
+
+    def run(self) -> None:
+        for entry in self._due:
+            when, seconds, work = entry
+            if time.monotonic() >= when:
+                entry[0] = time.monotonic() + seconds
+                self._safely(work)
+
+    @staticmethod
+    def _safely(work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("periodic work failed: %s", getattr(work, "__name__", work))

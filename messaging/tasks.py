@@ -1,0 +1,134 @@
+"""Hints: "lane L has work". They carry no state and may be lost; every worker looks by itself as well."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+
+import dramatiq
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connection
+
+from messaging import receipts, reconcile
+from messaging.delivery import Drain
+from messaging.states import EVENTS, LANES
+
+log = logging.getLogger(__name__)
+
+HINT_PAUSE = 0.05  # seconds between two rounds of publishing: at most 20 hints a second and lane
+
+
+class Loop(threading.Thread):
+    """Runs `work` until it finds nothing, then waits for a wake-up or POLL seconds."""
+
+    def __init__(self, name: str, work: Callable[[], int]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._work = work
+        self._news = threading.Event()
+        self._stopping = threading.Event()
+
+    def wake(self) -> None:
+        self._news.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._news.set()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self._news.clear()
+            try:
+                while self._work() and not self._stopping.is_set():
+                    pass
+            except (DatabaseError, InterfaceError) as error:
+                log.warning("%s: database error: %s", self.name, type(error).__name__)
+                connection.close()
+            except Exception:
+                log.exception("%s: unexpected error", self.name)
+                connection.close()
+            self._news.wait(settings.POLL)
+        connection.close()
+
+
+_threads: dict[str, list[Drain | Loop]] = {}
+
+
+def start(lanes: Iterable[str]) -> None:
+    """Starts this process's threads for those lanes. Called by the worker after its fork."""
+    for lane in lanes:
+        if lane not in LANES or lane in _threads:
+            continue
+        if lane == EVENTS:
+            _threads[lane] = [Loop("receipts", receipts.apply_due), Loop("reconcile", reconcile.run)]
+        else:
+            _threads[lane] = [Drain(lane)]
+        for thread in _threads[lane]:
+            thread.start()
+
+
+def stop() -> None:
+    """Stops claiming and waits until every call in flight has its outcome written."""
+    threads = [thread for found in _threads.values() for thread in found]
+    for thread in threads:
+        thread.stop()
+    for thread in threads:
+        thread.join(settings.TOTAL_TIMEOUT + settings.GATE)
+    _threads.clear()
+
+
+def _wake(lane: str) -> None:
+    for thread in _threads.get(lane, ()):
+        thread.wake()
+
+
+def _actor(lane: str) -> dramatiq.Actor[[], None]:
+    def wake() -> None:
+        _wake(lane)
+
+    return dramatiq.actor(wake, actor_name=f"wake_{lane}", queue_name=lane, max_retries=0)
+
+
+ACTORS = {lane: _actor(lane) for lane in LANES}
+
+
+class _Hints:
+    """The one thread of a process that talks to the broker, so that no request ever waits for it."""
+
+    def __init__(self) -> None:
+        self._pending: set[str] = set()
+        self._news = threading.Event()
+        self._lock = threading.Lock()
+        self._pid = 0
+
+    def add(self, lane: str) -> None:
+        self._pending.add(lane)
+        self._news.set()
+        if self._pid != os.getpid():  # a fork takes no threads along
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._pid = os.getpid()
+                    threading.Thread(target=self._run, name="hints", daemon=True).start()
+
+    def _run(self) -> None:
+        away = False
+        while True:
+            self._news.wait()
+            self._news.clear()
+            while self._pending:
+                lane = self._pending.pop()
+                try:
+                    ACTORS[lane].send()
+                    away = False
+                except Exception as error:  # whatever the broker's client raises: a hint may be lost
+                    if not away:
+                        log.warning("the broker is away, workers poll: %s", type(error).__name__)
+                    away = True
+            threading.Event().wait(HINT_PAUSE)
+
+
+_hints = _Hints()
+
+
+def hint(lane: str) -> None:
+    """Says that a lane has work. Returns at once, never raises."""
+    _hints.add(lane)

@@ -1,0 +1,131 @@
+"""What every test may use: clean in-memory tables, callers, and real simulated carriers."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from rest_framework.test import APIClient
+
+from messaging import authentication, clients, texts
+from messaging.clients import issue_key
+from providers import health
+from routing import snapshot
+from tests.factories import ClientFactory
+
+pytest.register_assert_rewrite("tests.contract")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _fresh_tables():
+    """A test must not see the providers, keys and breakers of the one before."""
+    for table in (snapshot.tables, clients.keys, texts.edited):
+        table.forget()
+    health.forget()
+    authentication._used.clear()
+
+
+@pytest.fixture
+def client_row(db):
+    return ClientFactory()
+
+
+@pytest.fixture
+def caller(client_row):
+    return clients.Caller(client_row.pk, client_row.slug, client_row.sender, frozenset(client_row.scopes))
+
+
+@pytest.fixture
+def api(client_row):
+    """An API client with a key of all scopes."""
+    http = APIClient()
+    http.credentials(HTTP_AUTHORIZATION=f"Bearer {issue_key(client_row)}")
+    return http
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` ports in a row that nobody uses."""
+    for first in range(21000 + os.getpid() % 500 * 20, 60000, count):
+        sockets = []
+        try:
+            for port in range(first, first + count):
+                found = socket.socket()
+                sockets.append(found)
+                found.bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+        finally:
+            for found in sockets:
+                found.close()
+    raise RuntimeError("no free ports")
+
+
+class Carriers:
+    """The simulated carriers as a real process, and their control API."""
+
+    def __init__(self, directory: Path, config: str | None = None) -> None:
+        self.port = free_ports(8)
+        self.ledger_file = directory / "ledger.jsonl"
+        command = [sys.executable, "manage.py", "run_carrier", "--port", str(self.port)]
+        command += ["--ledger", str(self.ledger_file)]
+        if config:
+            path = directory / "carriers.toml"
+            path.write_text(config)
+            command += ["--config", str(path)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        self._wait()
+
+    def _wait(self) -> None:
+        for _ in range(200):
+            if self.process.poll() is not None:
+                raise RuntimeError(f"run_carrier ended with {self.process.returncode}")
+            try:
+                self.get("/api/carriers")
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise RuntimeError("run_carrier does not answer")
+
+    def url(self, number: int) -> str:
+        return f"http://127.0.0.1:{self.port + number}"
+
+    def call(self, method: str, path: str, body=None):
+        request = urllib.request.Request(  # noqa: S310  loopback
+            f"http://127.0.0.1:{self.port}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  loopback
+            return json.loads(answer.read() or b"null")
+
+    def get(self, path: str):
+        return self.call("GET", path)
+
+    def faults(self, slug: str, *rules: dict) -> None:
+        self.call("PUT", f"/api/carriers/{slug}/faults", list(rules))
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(10)
+
+    def entries(self, event: str | None = None) -> list[dict]:
+        """The ledger as it stands in the file."""
+        found = [json.loads(line) for line in self.ledger_file.read_text().splitlines()]
+        return [entry for entry in found if event is None or entry["event"] == event]
+
+
+@pytest.fixture
+def carriers(tmp_path):
+    found = Carriers(tmp_path)
+    yield found
+    found.stop()
