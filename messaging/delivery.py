@@ -154,9 +154,7 @@ def _offer(message: Due, step: Go, started: tuple[uuid.UUID, uuid.UUID, datetime
             call = Call(route.adapter.build_send(submission), since + min(settings.GATE, message.left))
     except Exception as error:  # an adapter's mistake is one message's route, not the batch's end
         log.error("adapter could not build a request: %s", type(error).__name__, extra={"provider": route.slug})
-    return Offer(
-        attempt_id, message.id, our_reference, route, message.country, message.message_class, started_at, call
-    )
+    return Offer(attempt_id, message.id, our_reference, route, message.country, message.message_class, started_at, call)
 
 
 _DUE = """
@@ -375,7 +373,7 @@ class Drain(threading.Thread):
         return not self._stopping.is_set() and self._slots - self._in_flight >= max(1, self._slots // 4)
 
     def _patience(self) -> float:
-        return float(settings.POLL) * random.uniform(0.75, 1.25)  # noqa: S311  jitter between processes
+        return float(settings.POLL) * random.uniform(0.75, 1.25)
 
     def _claim(self) -> bool:
         free = self._slots - self._in_flight
@@ -395,7 +393,9 @@ class Drain(threading.Thread):
         deadline = time.monotonic() + wait
         while True:
             try:
-                item = self._inbox.get(timeout=max(0.0, deadline - time.monotonic())) if wait else self._inbox.get_nowait()
+                item = (
+                    self._inbox.get(timeout=max(0.0, deadline - time.monotonic())) if wait else self._inbox.get_nowait()
+                )
             except queue.Empty:
                 return news or not self._unsettled
             if item is _WAKE:

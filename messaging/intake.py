@@ -95,9 +95,7 @@ def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusa
         except Refusal as refusal:
             results.append(refusal)
     stored = _insert(caller, good).keys()
-    return [
-        Suppressed() if isinstance(result, uuid.UUID) and result not in stored else result for result in results
-    ]
+    return [Suppressed() if isinstance(result, uuid.UUID) and result not in stored else result for result in results]
 
 
 def _one(caller: Caller, data: Any) -> dict[str, Any]:
@@ -135,9 +133,7 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
     best = next((candidate for candidate in found if candidate.usable), None)
     if best is None or best.total is None:
         raise NoRoute(f"There is no provider with a price for {draft.country}.")
-    return Prepared(
-        uuid7(), draft, text, measured.name, measured.segments, sender, best.total, best.currency
-    )
+    return Prepared(uuid7(), draft, text, measured.name, measured.segments, sender, best.total, best.currency)
 
 
 def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, tuple[str, datetime, datetime]]:

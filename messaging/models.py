@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import uuid_utils.compat
 from django.contrib.postgres.fields import ArrayField
@@ -56,7 +55,10 @@ class ApiKey(models.Model):
     secret_hash = models.BinaryField(max_length=32, editable=False)
     scopes = ArrayField(models.CharField(max_length=10, choices=choices(SCOPES)), default=list)
     cidrs = ArrayField(
-        models.CharField(max_length=43), default=list, blank=True, help_text="Networks it may be used from. Any when empty."
+        models.CharField(max_length=43),
+        default=list,
+        blank=True,
+        help_text="Networks it may be used from. Any when empty.",
     )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -183,9 +185,7 @@ class Message(models.Model):
             # sweeper: deadlines of what has not left
             models.Index(fields=["expires_at"], name="message_expiry", condition=Q(status__in=["queued", "scheduled"])),
             # sweeper: sent and never heard of again
-            models.Index(
-                fields=["sent_at"], name="message_silent", condition=Q(status="sent", receipt_overdue=False)
-            ),
+            models.Index(fields=["sent_at"], name="message_silent", condition=Q(status="sent", receipt_overdue=False)),
             # admin: what needs a person; sweeper: unknown for too long
             models.Index(fields=["status", "id"], name="message_doubtful", condition=Q(status__in=["unknown", "held"])),
             # API and admin: a client's messages, newest first (ids are ordered by time)

@@ -90,7 +90,7 @@ def _nobody(message: Due, found: Sequence[Candidate]) -> Later | Stop:
     """Every provider was tried or is closed to us. Only a refusal for good by all of them ends it here."""
     waiting = [c for c in found if c.reason == "already_tried" and c.provider_id not in message.barred]
     if waiting:
-        pause = min(FIRST_PAUSE * 2**message.rounds, LONGEST_PAUSE) * random.uniform(0.8, 1.2)  # noqa: S311  jitter
+        pause = min(FIRST_PAUSE * 2**message.rounds, LONGEST_PAUSE) * random.uniform(0.8, 1.2)
         return Later(pause, _told(found), new_round=True)
     if message.barred and all(c.reason in ("already_tried", "no_price") for c in found):
         return Stop(Status.FAILED, "no_route_left")
@@ -123,7 +123,7 @@ def _pick(
         return Later(tokens.put_off(healthy[0].provider_id, message.message_class), _told(found, "rate"))
     if health.win_panic(blocked[0].provider_id, message.country):
         return _go(blocked[0], tables, found, "panic")
-    return Later(random.uniform(0.5, 1.5), _told(found, "all_blocked"))  # noqa: S311  jitter
+    return Later(random.uniform(0.5, 1.5), _told(found, "all_blocked"))
 
 
 def _go(candidate: Candidate, tables: Tables, found: Sequence[Candidate], why: str) -> Go:

@@ -277,8 +277,6 @@ def _save(attempts: dict[uuid.UUID, _Attempt], done: list[dict[str, Any]]) -> No
     )
 
 
-
-
 def suppress(message_ids: Collection[uuid.UUID], *, source: str) -> None:
     """The person behind these messages has opted out: nobody writes to that number any more."""
     if message_ids:

@@ -193,15 +193,39 @@ def _settle(answers: Sequence[tuple[Doubt, Outcome | Lookup | None]]) -> None:
     routes = tables.get().routes
     with transaction.atomic():
         locked = Message.objects.lock({doubt.message_id for doubt, _ in answers})
-        rulings = {
-            doubt: _rule(doubt, routes.get(doubt.provider_id), answer, locked[doubt.message_id])
-            for doubt, answer in answers
-        }
+        taken = _taken(answers)
+        rulings = {}
+        for doubt, answer in answers:
+            if isinstance(answer, Found):
+                name = (doubt.provider_id, answer.provider_reference)
+                answer = Undecided("found_another") if name in taken else answer
+                taken.add(name)
+            rulings[doubt] = _rule(doubt, routes.get(doubt.provider_id), answer, locked[doubt.message_id])
         written = _write(rulings)
         kept = [ruling for doubt, ruling in rulings.items() if doubt.attempt_id in written]
         for step in range(2):
             Message.objects.transition([r.moves[step] for r in kept if len(r.moves) > step])
         suppress([r.moves[0].message_id for r in kept if r.opted_out], source="provider")
+
+
+def _taken(answers: Sequence[tuple[Doubt, Outcome | Lookup | None]]) -> set[tuple[int, str]]:
+    """Which of the found messages another attempt holds already: in a list, equal texts look alike."""
+    found = [(doubt, answer.provider_reference) for doubt, answer in answers if isinstance(answer, Found)]
+    if not found:
+        return set()
+    return set(
+        rows(
+            """
+            SELECT provider_id, provider_reference FROM messaging_attempt
+            WHERE provider_id = ANY(%(providers)s) AND provider_reference = ANY(%(references)s)
+              AND provider_reference <> '' AND NOT id = ANY(%(own)s)""",
+            {
+                "providers": [doubt.provider_id for doubt, _ in found],
+                "references": [reference for _, reference in found],
+                "own": [doubt.attempt_id for doubt, _ in found],
+            },
+        )
+    )
 
 
 def _rule(doubt: Doubt, route: Route | None, answer: Outcome | Lookup | None, message: Locked) -> _Ruling:

@@ -18,7 +18,6 @@ from routing.snapshot import tables
 log = logging.getLogger(__name__)
 
 GROUP = 200
-LEASE_GRACE = 10  # seconds after a lease before it counts as over: its worker may be settling late
 RECEIPT_WAIT = "72 hours"
 
 
@@ -39,8 +38,9 @@ def lost_leases() -> set[str]:
             f"""
             SELECT m.id, m.message_class, a.id, a.provider_id
             FROM messaging_message m JOIN messaging_attempt a ON a.message_id = m.id AND a.status = 'intent'
-            WHERE m.status = 'sending' AND m.lease_until < clock_timestamp() - interval '{LEASE_GRACE} seconds'
+            WHERE m.status = 'sending' AND m.lease_until < clock_timestamp() - %(grace)s * interval '1 second'
             ORDER BY m.id LIMIT {GROUP} FOR UPDATE OF m SKIP LOCKED""",  # noqa: S608  literals of this module
+            {"grace": settings.LEASE_GRACE},
         )
         if not found:
             return set()
@@ -126,9 +126,7 @@ class Periodic:
     """settings.PERIODIC: (dotted path, seconds), each run when its time has come; a failure stops nobody else."""
 
     def __init__(self) -> None:
-        self._due: list[list[Any]] = [
-            [0.0, seconds, import_string(path)] for path, seconds in settings.PERIODIC
-        ]
+        self._due: list[list[Any]] = [[0.0, seconds, import_string(path)] for path, seconds in settings.PERIODIC]
 
     def run(self) -> None:
         for entry in self._due:

@@ -212,7 +212,7 @@ def _open(row: ProviderHealth, code: str, now: datetime) -> None:
     pause = min(settings.BREAKER_SECONDS * 2**row.openings, LONGEST_PAUSE)
     row.state, row.reason, row.opened_at = State.OPEN, code, now
     row.openings = min(row.openings + 1, 16)
-    row.probe_at = now + timedelta(seconds=pause * random.uniform(0.8, 1.2))  # noqa: S311  jitter
+    row.probe_at = now + timedelta(seconds=pause * random.uniform(0.8, 1.2))
 
 
 def forget() -> None:

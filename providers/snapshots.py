@@ -63,9 +63,12 @@ def version_trigger(table: str, topic: str, columns: str = "") -> tuple[str, str
     name = f"{table}_version"
     update = f"UPDATE OF {columns}" if columns else "UPDATE"
     forward = f"""
-        INSERT INTO providers_version (topic, version) VALUES ('{topic}', 1) ON CONFLICT DO NOTHING;
         CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN UPDATE providers_version SET version = version + 1 WHERE topic = '{topic}'; RETURN NULL; END $$;
+        BEGIN
+          INSERT INTO providers_version AS v (topic, version) VALUES ('{topic}', 1)
+          ON CONFLICT (topic) DO UPDATE SET version = v.version + 1;
+          RETURN NULL;
+        END $$;
         CREATE TRIGGER {name} AFTER INSERT OR DELETE OR TRUNCATE OR {update} ON {table}
         FOR EACH STATEMENT EXECUTE FUNCTION {name}();
     """  # noqa: S608  the names come from migrations

@@ -99,13 +99,13 @@ class Carriers:
         return f"http://127.0.0.1:{self.port + number}"
 
     def call(self, method: str, path: str, body=None):
-        request = urllib.request.Request(  # noqa: S310  loopback
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             data=None if body is None else json.dumps(body).encode(),
             method=method,
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  loopback
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or b"null")
 
     def get(self, path: str):

@@ -3,260 +3,488 @@
 import django.contrib.postgres.fields
 import django.core.validators
 import django.db.models.deletion
-import messaging.models
 from django.db import migrations, models
+
+import messaging.models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('providers', '0001_initial'),
+        ("providers", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Client',
+            name="Client",
             fields=[
-                ('id', models.UUIDField(default=messaging.models.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('slug', models.SlugField(help_text='Its name in rules and provisioning. Fixed.', max_length=40, unique=True)),
-                ('name', models.CharField(max_length=80)),
-                ('enabled', models.BooleanField(default=True)),
-                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('send', 'send'), ('otp', 'otp'), ('read', 'read'), ('webhooks', 'webhooks')], max_length=10), default=list, help_text='What its keys may be given.', size=None)),
-                ('sender', models.CharField(blank=True, help_text='The sender where a message names none.', max_length=20)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                (
+                    "id",
+                    models.UUIDField(default=messaging.models.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                (
+                    "slug",
+                    models.SlugField(
+                        help_text="Its name in rules and provisioning. Fixed.", max_length=40, unique=True
+                    ),
+                ),
+                ("name", models.CharField(max_length=80)),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "scopes",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(
+                            choices=[("send", "send"), ("otp", "otp"), ("read", "read"), ("webhooks", "webhooks")],
+                            max_length=10,
+                        ),
+                        default=list,
+                        help_text="What its keys may be given.",
+                        size=None,
+                    ),
+                ),
+                (
+                    "sender",
+                    models.CharField(blank=True, help_text="The sender where a message names none.", max_length=20),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'ordering': ['slug'],
+                "ordering": ["slug"],
             },
         ),
         migrations.CreateModel(
-            name='ApiKey',
+            name="ApiKey",
             fields=[
-                ('id', models.CharField(editable=False, max_length=12, primary_key=True, serialize=False)),
-                ('secret_hash', models.BinaryField(max_length=32)),
-                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('send', 'send'), ('otp', 'otp'), ('read', 'read'), ('webhooks', 'webhooks')], max_length=10), default=list, size=None)),
-                ('cidrs', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=43), blank=True, default=list, help_text='Networks it may be used from. Any when empty.', size=None)),
-                ('expires_at', models.DateTimeField(blank=True, null=True)),
-                ('revoked_at', models.DateTimeField(blank=True, null=True)),
-                ('last_used_at', models.DateTimeField(editable=False, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('client', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='api_keys', to='messaging.client')),
+                ("id", models.CharField(editable=False, max_length=12, primary_key=True, serialize=False)),
+                ("secret_hash", models.BinaryField(max_length=32)),
+                (
+                    "scopes",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(
+                            choices=[("send", "send"), ("otp", "otp"), ("read", "read"), ("webhooks", "webhooks")],
+                            max_length=10,
+                        ),
+                        default=list,
+                        size=None,
+                    ),
+                ),
+                (
+                    "cidrs",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=43),
+                        blank=True,
+                        default=list,
+                        help_text="Networks it may be used from. Any when empty.",
+                        size=None,
+                    ),
+                ),
+                ("expires_at", models.DateTimeField(blank=True, null=True)),
+                ("revoked_at", models.DateTimeField(blank=True, null=True)),
+                ("last_used_at", models.DateTimeField(editable=False, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "client",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="api_keys", to="messaging.client"
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'API key',
-                'ordering': ['-created_at'],
+                "verbose_name": "API key",
+                "ordering": ["-created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Message',
+            name="Message",
             fields=[
-                ('id', models.UUIDField(default=messaging.models.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[('scheduled', 'scheduled'), ('queued', 'queued'), ('sending', 'sending'), ('sent', 'sent'), ('unknown', 'unknown'), ('held', 'held'), ('delivered', 'delivered'), ('undelivered', 'undelivered'), ('failed', 'failed'), ('expired', 'expired'), ('cancelled', 'cancelled')], max_length=12)),
-                ('message_class', models.CharField(choices=[('otp', 'otp'), ('transactional', 'transactional'), ('bulk', 'bulk')], max_length=14, verbose_name='class')),
-                ('to', models.CharField(max_length=16, validators=[django.core.validators.RegexValidator('^\\+[1-9][0-9]{6,14}\\Z', 'E.164 with the plus.')])),
-                ('country', models.CharField(max_length=2)),
-                ('sender', models.CharField(blank=True, db_default='', max_length=20)),
-                ('text', models.TextField()),
-                ('encoding', models.CharField(max_length=4)),
-                ('segments', models.PositiveSmallIntegerField()),
-                ('template', models.CharField(blank=True, db_default='', max_length=60)),
-                ('locale', models.CharField(blank=True, db_default='', max_length=20)),
-                ('reference', models.CharField(blank=True, db_default='', max_length=100)),
-                ('metadata', models.JSONField(db_default={}, default=dict)),
-                ('estimated_cost', models.DecimalField(decimal_places=6, max_digits=14, null=True)),
-                ('currency', models.CharField(blank=True, db_default='', max_length=3)),
-                ('not_before', models.DateTimeField()),
-                ('expires_at', models.DateTimeField()),
-                ('lease_until', models.DateTimeField(null=True)),
-                ('attempt_count', models.PositiveSmallIntegerField(db_default=0, default=0)),
-                ('spent', models.PositiveSmallIntegerField(db_default=0, default=0)),
-                ('rounds', models.PositiveSmallIntegerField(db_default=0, default=0)),
-                ('tried', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), db_default=[], default=list, size=None)),
-                ('barred', django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), db_default=[], default=list, size=None)),
-                ('decision', models.JSONField(db_default=[], default=list)),
-                ('error_code', models.CharField(blank=True, db_default='', max_length=60)),
-                ('possible_duplicate', models.BooleanField(db_default=False, default=False)),
-                ('receipt_overdue', models.BooleanField(db_default=False, default=False)),
-                ('sequence', models.PositiveIntegerField(db_default=0, default=0)),
-                ('created_at', models.DateTimeField()),
-                ('sent_at', models.DateTimeField(null=True)),
-                ('closed_at', models.DateTimeField(null=True)),
-                ('client', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='messages', to='messaging.client')),
+                (
+                    "id",
+                    models.UUIDField(default=messaging.models.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("scheduled", "scheduled"),
+                            ("queued", "queued"),
+                            ("sending", "sending"),
+                            ("sent", "sent"),
+                            ("unknown", "unknown"),
+                            ("held", "held"),
+                            ("delivered", "delivered"),
+                            ("undelivered", "undelivered"),
+                            ("failed", "failed"),
+                            ("expired", "expired"),
+                            ("cancelled", "cancelled"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "message_class",
+                    models.CharField(
+                        choices=[("otp", "otp"), ("transactional", "transactional"), ("bulk", "bulk")],
+                        max_length=14,
+                        verbose_name="class",
+                    ),
+                ),
+                (
+                    "to",
+                    models.CharField(
+                        max_length=16,
+                        validators=[
+                            django.core.validators.RegexValidator("^\\+[1-9][0-9]{6,14}\\Z", "E.164 with the plus.")
+                        ],
+                    ),
+                ),
+                ("country", models.CharField(max_length=2)),
+                ("sender", models.CharField(blank=True, db_default="", max_length=20)),
+                ("text", models.TextField()),
+                ("encoding", models.CharField(max_length=4)),
+                ("segments", models.PositiveSmallIntegerField()),
+                ("template", models.CharField(blank=True, db_default="", max_length=60)),
+                ("locale", models.CharField(blank=True, db_default="", max_length=20)),
+                ("reference", models.CharField(blank=True, db_default="", max_length=100)),
+                ("metadata", models.JSONField(db_default={}, default=dict)),
+                ("estimated_cost", models.DecimalField(decimal_places=6, max_digits=14, null=True)),
+                ("currency", models.CharField(blank=True, db_default="", max_length=3)),
+                ("not_before", models.DateTimeField()),
+                ("expires_at", models.DateTimeField()),
+                ("lease_until", models.DateTimeField(null=True)),
+                ("attempt_count", models.PositiveSmallIntegerField(db_default=0, default=0)),
+                ("spent", models.PositiveSmallIntegerField(db_default=0, default=0)),
+                ("rounds", models.PositiveSmallIntegerField(db_default=0, default=0)),
+                (
+                    "tried",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.BigIntegerField(), db_default=[], default=list, size=None
+                    ),
+                ),
+                (
+                    "barred",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.BigIntegerField(), db_default=[], default=list, size=None
+                    ),
+                ),
+                ("decision", models.JSONField(db_default=[], default=list)),
+                ("error_code", models.CharField(blank=True, db_default="", max_length=60)),
+                ("possible_duplicate", models.BooleanField(db_default=False, default=False)),
+                ("receipt_overdue", models.BooleanField(db_default=False, default=False)),
+                ("sequence", models.PositiveIntegerField(db_default=0, default=0)),
+                ("created_at", models.DateTimeField()),
+                ("sent_at", models.DateTimeField(null=True)),
+                ("closed_at", models.DateTimeField(null=True)),
+                (
+                    "client",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="messages",
+                        to="messaging.client",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Attempt',
+            name="Attempt",
             fields=[
-                ('id', models.UUIDField(default=messaging.models.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('seq', models.PositiveSmallIntegerField()),
-                ('our_reference', models.UUIDField(unique=True)),
-                ('status', models.CharField(choices=[('intent', 'intent'), ('accepted', 'accepted'), ('rejected', 'rejected'), ('not_sent', 'not_sent'), ('unknown', 'unknown'), ('delivered', 'delivered'), ('undelivered', 'undelivered'), ('expired', 'expired'), ('superseded', 'superseded')], max_length=12)),
-                ('error_code', models.CharField(blank=True, db_default='', max_length=60)),
-                ('error_detail', models.CharField(blank=True, db_default='', max_length=200)),
-                ('provider_reference', models.CharField(blank=True, db_default='', max_length=100)),
-                ('price', models.DecimalField(decimal_places=6, max_digits=12, null=True)),
-                ('cost', models.DecimalField(decimal_places=6, max_digits=14, null=True)),
-                ('currency', models.CharField(blank=True, db_default='', max_length=3)),
-                ('segments', models.PositiveSmallIntegerField()),
-                ('receipt_status', models.CharField(blank=True, db_default='', max_length=12)),
-                ('receipt_at', models.DateTimeField(null=True)),
-                ('started_at', models.DateTimeField()),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('resolve_at', models.DateTimeField(null=True)),
-                ('resolve_lease_until', models.DateTimeField(null=True)),
-                ('not_found', models.PositiveSmallIntegerField(db_default=0, default=0)),
-                ('provider', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='providers.provider')),
-                ('message', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='attempts', to='messaging.message')),
+                (
+                    "id",
+                    models.UUIDField(default=messaging.models.uuid7, editable=False, primary_key=True, serialize=False),
+                ),
+                ("seq", models.PositiveSmallIntegerField()),
+                ("our_reference", models.UUIDField(unique=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("intent", "intent"),
+                            ("accepted", "accepted"),
+                            ("rejected", "rejected"),
+                            ("not_sent", "not_sent"),
+                            ("unknown", "unknown"),
+                            ("delivered", "delivered"),
+                            ("undelivered", "undelivered"),
+                            ("expired", "expired"),
+                            ("superseded", "superseded"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("error_code", models.CharField(blank=True, db_default="", max_length=60)),
+                ("error_detail", models.CharField(blank=True, db_default="", max_length=200)),
+                ("provider_reference", models.CharField(blank=True, db_default="", max_length=100)),
+                ("price", models.DecimalField(decimal_places=6, max_digits=12, null=True)),
+                ("cost", models.DecimalField(decimal_places=6, max_digits=14, null=True)),
+                ("currency", models.CharField(blank=True, db_default="", max_length=3)),
+                ("segments", models.PositiveSmallIntegerField()),
+                ("receipt_status", models.CharField(blank=True, db_default="", max_length=12)),
+                ("receipt_at", models.DateTimeField(null=True)),
+                ("started_at", models.DateTimeField()),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("resolve_at", models.DateTimeField(null=True)),
+                ("resolve_lease_until", models.DateTimeField(null=True)),
+                ("not_found", models.PositiveSmallIntegerField(db_default=0, default=0)),
+                (
+                    "provider",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="attempts",
+                        to="providers.provider",
+                    ),
+                ),
+                (
+                    "message",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="attempts",
+                        to="messaging.message",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Receipt',
+            name="Receipt",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('dedupe_key', models.BinaryField(max_length=32, unique=True)),
-                ('our_reference', models.UUIDField(null=True)),
-                ('provider_reference', models.CharField(blank=True, db_default='', max_length=100)),
-                ('status', models.CharField(max_length=12)),
-                ('provider_status', models.CharField(blank=True, db_default='', max_length=60)),
-                ('error_code', models.CharField(blank=True, db_default='', max_length=60)),
-                ('opted_out', models.BooleanField(default=False)),
-                ('cost', models.DecimalField(decimal_places=6, max_digits=14, null=True)),
-                ('currency', models.CharField(blank=True, db_default='', max_length=3)),
-                ('segments', models.PositiveSmallIntegerField(null=True)),
-                ('occurred_at', models.DateTimeField(null=True)),
-                ('received_at', models.DateTimeField()),
-                ('raw', models.JSONField(default=dict)),
-                ('applied_at', models.DateTimeField(null=True)),
-                ('tries', models.PositiveSmallIntegerField(db_default=0, default=0)),
-                ('apply_at', models.DateTimeField()),
-                ('attempt', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='receipts', to='messaging.attempt')),
-                ('provider', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='receipts', to='providers.provider')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("dedupe_key", models.BinaryField(max_length=32, unique=True)),
+                ("our_reference", models.UUIDField(null=True)),
+                ("provider_reference", models.CharField(blank=True, db_default="", max_length=100)),
+                ("status", models.CharField(max_length=12)),
+                ("provider_status", models.CharField(blank=True, db_default="", max_length=60)),
+                ("error_code", models.CharField(blank=True, db_default="", max_length=60)),
+                ("opted_out", models.BooleanField(default=False)),
+                ("cost", models.DecimalField(decimal_places=6, max_digits=14, null=True)),
+                ("currency", models.CharField(blank=True, db_default="", max_length=3)),
+                ("segments", models.PositiveSmallIntegerField(null=True)),
+                ("occurred_at", models.DateTimeField(null=True)),
+                ("received_at", models.DateTimeField()),
+                ("raw", models.JSONField(default=dict)),
+                ("applied_at", models.DateTimeField(null=True)),
+                ("tries", models.PositiveSmallIntegerField(db_default=0, default=0)),
+                ("apply_at", models.DateTimeField()),
+                (
+                    "attempt",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="receipts",
+                        to="messaging.attempt",
+                    ),
+                ),
+                (
+                    "provider",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="receipts",
+                        to="providers.provider",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Suppression',
+            name="Suppression",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('msisdn', models.CharField(max_length=16, validators=[django.core.validators.RegexValidator('^\\+[1-9][0-9]{6,14}\\Z', 'E.164 with the plus.')])),
-                ('reason', models.CharField(max_length=60)),
-                ('source', models.CharField(blank=True, max_length=60)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('client', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='suppressions', to='messaging.client')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "msisdn",
+                    models.CharField(
+                        max_length=16,
+                        validators=[
+                            django.core.validators.RegexValidator("^\\+[1-9][0-9]{6,14}\\Z", "E.164 with the plus.")
+                        ],
+                    ),
+                ),
+                ("reason", models.CharField(max_length=60)),
+                ("source", models.CharField(blank=True, max_length=60)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "client",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="suppressions",
+                        to="messaging.client",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Template',
+            name="Template",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(max_length=60)),
-                ('locale', models.CharField(default='en', max_length=20)),
-                ('text', models.TextField(help_text='{name} stands for the parameter of that name.')),
-                ('client', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='templates', to='messaging.client')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.SlugField(max_length=60)),
+                ("locale", models.CharField(default="en", max_length=20)),
+                ("text", models.TextField(help_text="{name} stands for the parameter of that name.")),
+                (
+                    "client",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="templates",
+                        to="messaging.client",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Event',
+            name="Event",
             fields=[
-                ('id', models.UUIDField(editable=False, primary_key=True, serialize=False)),
-                ('type', models.CharField(max_length=40)),
-                ('subject', models.CharField(max_length=64)),
-                ('sequence', models.PositiveIntegerField()),
-                ('data', models.JSONField()),
-                ('created_at', models.DateTimeField()),
-                ('published_at', models.DateTimeField(null=True)),
-                ('client', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, to='messaging.client')),
+                ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                ("type", models.CharField(max_length=40)),
+                ("subject", models.CharField(max_length=64)),
+                ("sequence", models.PositiveIntegerField()),
+                ("data", models.JSONField()),
+                ("created_at", models.DateTimeField()),
+                ("published_at", models.DateTimeField(null=True)),
+                (
+                    "client",
+                    models.ForeignKey(
+                        db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, to="messaging.client"
+                    ),
+                ),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('published_at', None)), fields=['id'], name='event_unpublished'), models.Index(fields=['subject', 'sequence'], name='event_subject')],
+                "indexes": [
+                    models.Index(condition=models.Q(("published_at", None)), fields=["id"], name="event_unpublished"),
+                    models.Index(fields=["subject", "sequence"], name="event_subject"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=255)),
-                ('fingerprint', models.BinaryField(max_length=32)),
-                ('status', models.PositiveSmallIntegerField(null=True)),
-                ('body', models.JSONField(null=True)),
-                ('expires_at', models.DateTimeField(db_index=True)),
-                ('client', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, to='messaging.client')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("key", models.CharField(max_length=255)),
+                ("fingerprint", models.BinaryField(max_length=32)),
+                ("status", models.PositiveSmallIntegerField(null=True)),
+                ("body", models.JSONField(null=True)),
+                ("expires_at", models.DateTimeField(db_index=True)),
+                (
+                    "client",
+                    models.ForeignKey(
+                        db_index=False, on_delete=django.db.models.deletion.CASCADE, to="messaging.client"
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('client', 'key'), name='one_idempotency_key_per_client')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("client", "key"), name="one_idempotency_key_per_client")
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status', 'queued')), fields=['message_class', 'not_before'], name='message_due'),
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(("status", "queued")), fields=["message_class", "not_before"], name="message_due"
+            ),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status', 'sending')), fields=['lease_until'], name='message_lease'),
+            model_name="message",
+            index=models.Index(condition=models.Q(("status", "sending")), fields=["lease_until"], name="message_lease"),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status', 'scheduled')), fields=['not_before'], name='message_scheduled'),
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(("status", "scheduled")), fields=["not_before"], name="message_scheduled"
+            ),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['queued', 'scheduled'])), fields=['expires_at'], name='message_expiry'),
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(("status__in", ["queued", "scheduled"])),
+                fields=["expires_at"],
+                name="message_expiry",
+            ),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('receipt_overdue', False), ('status', 'sent')), fields=['sent_at'], name='message_silent'),
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(("receipt_overdue", False), ("status", "sent")),
+                fields=["sent_at"],
+                name="message_silent",
+            ),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('status__in', ['unknown', 'held'])), fields=['status', 'id'], name='message_doubtful'),
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(("status__in", ["unknown", "held"])),
+                fields=["status", "id"],
+                name="message_doubtful",
+            ),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['client', 'id'], name='message_client'),
+            model_name="message",
+            index=models.Index(fields=["client", "id"], name="message_client"),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(condition=models.Q(('reference', ''), _negated=True), fields=['client', 'reference'], name='message_reference'),
+            model_name="message",
+            index=models.Index(
+                condition=models.Q(("reference", ""), _negated=True),
+                fields=["client", "reference"],
+                name="message_reference",
+            ),
         ),
         migrations.AddIndex(
-            model_name='message',
-            index=models.Index(fields=['to', 'id'], name='message_to'),
+            model_name="message",
+            index=models.Index(fields=["to", "id"], name="message_to"),
         ),
         migrations.AddIndex(
-            model_name='attempt',
-            index=models.Index(condition=models.Q(('provider_reference', ''), _negated=True), fields=['provider', 'provider_reference'], name='attempt_provider_reference'),
+            model_name="attempt",
+            index=models.Index(
+                condition=models.Q(("provider_reference", ""), _negated=True),
+                fields=["provider", "provider_reference"],
+                name="attempt_provider_reference",
+            ),
         ),
         migrations.AddIndex(
-            model_name='attempt',
-            index=models.Index(condition=models.Q(('status', 'unknown')), fields=['resolve_at'], name='attempt_resolve'),
+            model_name="attempt",
+            index=models.Index(
+                condition=models.Q(("status", "unknown")), fields=["resolve_at"], name="attempt_resolve"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(fields=('message', 'seq'), name='attempt_seq'),
+            model_name="attempt",
+            constraint=models.UniqueConstraint(fields=("message", "seq"), name="attempt_seq"),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ['intent', 'unknown'])), fields=('message',), name='one_open_attempt'),
+            model_name="attempt",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ["intent", "unknown"])), fields=("message",), name="one_open_attempt"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ['accepted', 'delivered'])), fields=('message',), name='one_success'),
+            model_name="attempt",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ["accepted", "delivered"])), fields=("message",), name="one_success"
+            ),
         ),
         migrations.AddIndex(
-            model_name='receipt',
-            index=models.Index(condition=models.Q(('applied_at', None)), fields=['apply_at'], name='receipt_due'),
+            model_name="receipt",
+            index=models.Index(condition=models.Q(("applied_at", None)), fields=["apply_at"], name="receipt_due"),
         ),
         migrations.AddIndex(
-            model_name='receipt',
-            index=models.Index(condition=models.Q(('applied_at', None)), fields=['our_reference'], name='receipt_early'),
+            model_name="receipt",
+            index=models.Index(
+                condition=models.Q(("applied_at", None)), fields=["our_reference"], name="receipt_early"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='suppression',
-            constraint=models.UniqueConstraint(fields=('msisdn', 'client'), name='one_suppression_per_number_client', nulls_distinct=False),
+            model_name="suppression",
+            constraint=models.UniqueConstraint(
+                fields=("msisdn", "client"), name="one_suppression_per_number_client", nulls_distinct=False
+            ),
         ),
         migrations.AddConstraint(
-            model_name='template',
-            constraint=models.UniqueConstraint(fields=('client', 'name', 'locale'), name='one_template_per_client_name_locale', nulls_distinct=False),
+            model_name="template",
+            constraint=models.UniqueConstraint(
+                fields=("client", "name", "locale"), name="one_template_per_client_name_locale", nulls_distinct=False
+            ),
         ),
     ]

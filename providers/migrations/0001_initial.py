@@ -2,8 +2,9 @@
 
 import django.core.validators
 import django.db.models.deletion
-import providers.models
 from django.db import migrations, models
+
+import providers.models
 
 
 class Migration(migrations.Migration):

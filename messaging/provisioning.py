@@ -1,0 +1,214 @@
+"""Configuration as code: what a provisioning file asks for is compared with the database and applied.
+
+Only what the file names is touched. Prices go into a new active book, since books are immutable.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import models, transaction
+
+from messaging.clients import TooManyKeys, hash_secret, is_live, issue_key, split_key
+from messaging.models import ApiKey, Client, Template
+from messaging.provisioning_file import (
+    ClientEntry,
+    Document,
+    Place,
+    ProviderEntry,
+    Quote,
+    RateEntry,
+    TemplateEntry,
+    read,
+)
+from providers.credentials import CredentialsError
+from providers.models import Provider
+from providers.sql import rows
+from routing.models import ExchangeRate, Price, PriceList
+
+BOOK = "provisioned"
+
+
+class ProvisioningError(Exception):
+    """`problems` has one line per mistake, each with its place; nothing was written."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def provision(data: Mapping[str, Any], *, dry_run: bool = False, environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Applies a parsed file and returns what changed, line by line; a dry run rolls back.
+
+    A generated API key is in its line, and nowhere else. Raises ProvisioningError.
+    """
+    document, problems = read(data, environ)
+    if problems:
+        raise ProvisioningError(problems)
+    with transaction.atomic():
+        # Two processes that start at the same time must not both make a book or a key.
+        rows("SELECT pg_advisory_xact_lock(hashtext('messaging.provision'))")
+        run = _Run(dry_run)
+        run.apply(document)
+        if run.problems:
+            raise ProvisioningError(run.problems)
+        transaction.set_rollback(dry_run)
+    return run.changes
+
+
+class _Run:
+    """One comparison with the database: `changes` for people, `problems` that only the database can tell."""
+
+    def __init__(self, dry_run: bool) -> None:
+        self.dry_run = dry_run
+        self.changes: list[str] = []
+        self.problems: list[str] = []
+        ((self.now,),) = rows("SELECT clock_timestamp()")
+
+    def apply(self, document: Document) -> None:
+        for client in document.clients:
+            self.client(client)
+        for provider in document.providers:
+            self.provider(provider)
+        for rate in document.rates:
+            self.rate(rate)
+        for template in document.templates:
+            self.template(template)
+
+    def client(self, entry: ClientEntry) -> None:
+        row = Client.objects.filter(slug=entry.slug).first() or Client(slug=entry.slug, name=entry.slug)
+        self._save(f"client {entry.slug}", row, entry.fields)
+        if entry.api_key:
+            self._known_key(row, entry.api_key)
+        elif not any(is_live(key) for key in row.api_keys.all()):
+            token = "would be generated" if self.dry_run else issue_key(row)
+            self.changes.append(f"+ API key of {entry.slug}, shown this once: {token}")
+
+    def _known_key(self, client: Client, token: str) -> None:
+        place = f"clients[{client.slug}].api_key"
+        key_id, secret = split_key(token) or ("", "")
+        key = ApiKey.objects.filter(pk=key_id).first()
+        if key is None:
+            try:
+                issue_key(client, token=token)
+            except TooManyKeys as error:
+                self.problems.append(f"{place}: {error}")
+            else:
+                self.changes.append(f"+ API key of {client.slug}: mx_live_{key_id}_…")
+        elif key.client_id != client.pk or bytes(key.secret_hash) != hash_secret(secret):
+            self.problems.append(f"{place}: another key has the same id")
+        elif not is_live(key):
+            self.problems.append(f"{place}: this key was revoked or has expired")
+        else:
+            self._save(f"API key of {client.slug}", key, {"scopes": client.scopes})
+
+    def provider(self, entry: ProviderEntry) -> None:
+        row = Provider.objects.filter(slug=entry.slug).first() or Provider(slug=entry.slug, name=entry.slug)
+        label = f"provider {entry.slug}"
+        created = row.pk is None
+        self._save(label, row, entry.fields)
+        if entry.credentials != _credentials(row):
+            row.set_credentials(entry.credentials)
+            row.save(update_fields=["credentials", "updated_at"])
+            if not created:
+                self.changes.append(f"~ {label}: new credentials")
+        if entry.prices is not None:
+            self._prices(row, entry.prices)
+
+    def _prices(self, provider: Provider, wanted: Mapping[Place, Quote]) -> None:
+        current = _quotes(provider, self.now)
+        if current == wanted:
+            return
+        book = PriceList.objects.create(
+            provider=provider, name=BOOK, status=PriceList.Status.ACTIVE, valid_from=self.now
+        )
+        prices = [
+            Price(price_list=book, **place._asdict(), price=price, price_delivered=delivered, currency=currency)
+            for place, (price, delivered, currency) in wanted.items()
+        ]
+        Price.objects.bulk_create(prices, batch_size=1000)
+        if current is None:  # a first book may have thousands of prices, all of them in the file
+            self.changes.append(f"+ {len(wanted)} prices of {provider.slug}")
+            return
+        for place in sorted(current.keys() | wanted.keys()):
+            label = f"price {provider.slug} {place}"
+            before, after = current.get(place), wanted.get(place)
+            if before is None and after is not None:
+                self.changes.append(f"+ {label}: {_money(after)}")
+            elif before is not None and after is None:
+                self.changes.append(f"- {label}: {_money(before)}")
+            elif before is not None and after is not None and before != after:
+                self.changes.append(f"~ {label}: {_money(before)} -> {_money(after)}")
+
+    def rate(self, entry: RateEntry) -> None:
+        known = ExchangeRate.objects.filter(currency=entry.currency, valid_from__lte=self.now)
+        latest = known.order_by("-valid_from").first()
+        if latest and latest.rate == entry.rate:
+            return
+        ExchangeRate.objects.create(currency=entry.currency, rate=entry.rate, valid_from=self.now)
+        label = f"exchange rate {entry.currency}"
+        if latest:
+            self.changes.append(f"~ {label}: {_plain(latest.rate)} -> {_plain(entry.rate)}")
+        else:
+            self.changes.append(f"+ {label}: {_plain(entry.rate)}")
+
+    def template(self, entry: TemplateEntry) -> None:
+        client = Client.objects.filter(slug=entry.client).first() if entry.client else None
+        label = f"template {entry.name} ({entry.locale})" + (f" of {entry.client}" if entry.client else "")
+        if entry.client and client is None:
+            self.problems.append(f"{label}: there is no such client")
+            return
+        where = {"client": client, "name": entry.name, "locale": entry.locale}
+        row = Template.objects.filter(**where).first() or Template(**where)
+        self._save(label, row, {"text": entry.text})
+
+    def _save(self, label: str, row: models.Model, fields: Mapping[str, Any]) -> None:
+        if row._state.adding:
+            self.changes.append(f"+ {label}")
+            changed = dict(fields)
+        else:
+            changed = {name: value for name, value in fields.items() if getattr(row, name) != value}
+            for name, value in changed.items():
+                self.changes.append(f"~ {label}: {name}: {_shown(getattr(row, name))} -> {_shown(value)}")
+        for name, value in changed.items():
+            setattr(row, name, value)
+        if changed or row._state.adding:
+            row.save()
+
+
+def _credentials(provider: Provider) -> Mapping[str, str] | None:
+    """None where they cannot be read: the file's are then written anew."""
+    try:
+        return provider.read_credentials()
+    except CredentialsError:
+        return None
+
+
+def _quotes(provider: Provider, at: datetime) -> dict[Place, Quote] | None:
+    """The newest provisioned book; None where there is none yet."""
+    books = PriceList.objects.filter(provider=provider, name=BOOK, status=PriceList.Status.ACTIVE, valid_from__lte=at)
+    book = books.order_by("-valid_from").first()
+    if book is None:
+        return None
+    found = book.prices.values_list("country", "mcc", "mnc", "prefix", "price", "price_delivered", "currency")
+    return {Place(*row[:4]): Quote(*row[4:]) for row in found}
+
+
+def _money(quote: Quote) -> str:
+    on_delivery = f" + {_plain(quote.on_delivery)} on delivery" if quote.on_delivery else ""
+    return f"{_plain(quote.on_submit)}{on_delivery} {quote.currency}"
+
+
+def _plain(number: Decimal) -> str:
+    """At least two decimals, no zeros behind them."""
+    text = f"{number:f}".rstrip("0") if number.as_tuple().exponent else f"{number:f}."
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals:0<2}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(value) or "none"
+    return repr(value) if isinstance(value, str) else str(value)
