@@ -187,6 +187,7 @@ if LEASE < GATE + TOTAL_TIMEOUT + 5:
         f"LEASE ({LEASE:g} s) must be at least GATE + TOTAL_TIMEOUT + 5 s ({GATE + TOTAL_TIMEOUT + 5:g} s): "
         "a shorter lease would let a second worker take over a call that is still running."
     )
+LEASE_GRACE = positive("LEASE_GRACE", 10)  # ... after these seconds more: its worker may be settling late
 SLOTS = {  # calls in flight per process and lane
     "otp": int(positive("SLOTS_OTP", 32)),
     "transactional": int(positive("SLOTS_TRANSACTIONAL", 64)),

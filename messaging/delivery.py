@@ -263,7 +263,8 @@ UPDATE messaging_attempt a SET
   resolve_at = clock_timestamp() + r.look * interval '1 second'
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, code text, detail text, reference text,
   cost numeric, currency text, segments int, look float8)
-WHERE a.id = r.id AND (a.status = 'intent' OR r.status = 'accepted' AND a.status IN ('unknown', 'not_sent', 'superseded'))
+WHERE a.id = r.id
+  AND (a.status = 'intent' OR r.status = 'accepted' AND a.status IN ('unknown', 'not_sent', 'superseded'))
 RETURNING a.id, old.status
 """
 

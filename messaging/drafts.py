@@ -15,7 +15,21 @@ MAX_TEXT = MAX_SEGMENTS * 153  # characters: no text of ten segments has more
 MAX_AHEAD = timedelta(days=90)
 VALIDITY = {MessageClass.OTP: 600, MessageClass.TRANSACTIONAL: 4 * 3600, MessageClass.BULK: 24 * 3600}  # seconds
 SHORTEST_VALIDITY, LONGEST_VALIDITY = 10, 72 * 3600
-FIELDS = frozenset(["to", "text", "template", "params", "sender", "class", "locale", "send_at", "validity_seconds", "reference", "metadata"])
+FIELDS = frozenset(
+    [
+        "to",
+        "text",
+        "template",
+        "params",
+        "sender",
+        "class",
+        "locale",
+        "send_at",
+        "validity_seconds",
+        "reference",
+        "metadata",
+    ]
+)
 # Alphanumeric up to 11 characters with a letter (GSM 03.40 9.1.2.5), or a number or short code.
 SENDER = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._&-]{1,11}|\+?[0-9]{3,15}", re.ASCII)
 LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", re.ASCII)

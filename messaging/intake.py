@@ -137,7 +137,7 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
 
 
 def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, tuple[str, datetime, datetime]]:
-    """One statement for messages and events; returns id -> (status, created_at, expires_at), suppressed ones left out."""
+    """One statement for messages and events; returns id -> (status, created_at, expires_at), without the suppressed."""
     if not batch:
         return {}
     values = [
@@ -231,7 +231,8 @@ def _first_answer(caller: Caller, key: str, fingerprint: bytes) -> Answer | None
     if taken:
         return None
     ((stored, status, body),) = rows(
-        "SELECT fingerprint, status, body::text FROM messaging_idempotencykey WHERE client_id = %(client)s AND key = %(key)s",
+        "SELECT fingerprint, status, body::text FROM messaging_idempotencykey "
+        "WHERE client_id = %(client)s AND key = %(key)s",
         {"client": caller.id, "key": key},
     )
     if bytes(stored) != fingerprint:

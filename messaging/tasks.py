@@ -91,7 +91,7 @@ def _actor(lane: str) -> dramatiq.Actor[[], None]:
 ACTORS = {lane: _actor(lane) for lane in LANES}
 
 
-class _Hints:
+class Hints:
     """The one thread of a process that talks to the broker, so that no request ever waits for it."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class _Hints:
             threading.Event().wait(HINT_PAUSE)
 
 
-_hints = _Hints()
+_hints = Hints()
 
 
 def hint(lane: str) -> None:

@@ -8,79 +8,192 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('providers', '0001_initial'),
+        ("providers", "0001_initial"),
     ]
 
     operations = [
         BtreeGistExtension(),
         migrations.CreateModel(
-            name='ExchangeRate',
+            name="ExchangeRate",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('currency', models.CharField(max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}\\Z', 'Three capital letters (ISO 4217).')])),
-                ('rate', models.DecimalField(decimal_places=8, max_digits=18, validators=[django.core.validators.MinValueValidator(0)])),
-                ('valid_from', models.DateTimeField()),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "currency",
+                    models.CharField(
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator("^[A-Z]{3}\\Z", "Three capital letters (ISO 4217).")
+                        ],
+                    ),
+                ),
+                (
+                    "rate",
+                    models.DecimalField(
+                        decimal_places=8, max_digits=18, validators=[django.core.validators.MinValueValidator(0)]
+                    ),
+                ),
+                ("valid_from", models.DateTimeField()),
             ],
             options={
-                'ordering': ['currency', '-valid_from'],
-                'constraints': [models.UniqueConstraint(fields=('currency', 'valid_from'), name='one_rate_per_currency_and_start'), models.CheckConstraint(condition=models.Q(('rate__gt', 0)), name='rate_above_zero')],
+                "ordering": ["currency", "-valid_from"],
+                "constraints": [
+                    models.UniqueConstraint(fields=("currency", "valid_from"), name="one_rate_per_currency_and_start"),
+                    models.CheckConstraint(condition=models.Q(("rate__gt", 0)), name="rate_above_zero"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='PriceList',
+            name="PriceList",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=80)),
-                ('status', models.CharField(choices=[('draft', 'Draft'), ('active', 'Active'), ('retired', 'Retired')], default='draft', max_length=10)),
-                ('valid_from', models.DateTimeField()),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('provider', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='price_lists', to='providers.provider')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[("draft", "Draft"), ("active", "Active"), ("retired", "Retired")],
+                        default="draft",
+                        max_length=10,
+                    ),
+                ),
+                ("valid_from", models.DateTimeField()),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "provider",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="price_lists", to="providers.provider"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['provider', '-valid_from'],
+                "ordering": ["provider", "-valid_from"],
             },
         ),
         migrations.CreateModel(
-            name='Price',
+            name="Price",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('country', models.CharField(max_length=2, validators=[django.core.validators.RegexValidator('^[A-Z]{2}\\Z', 'Two capital letters (ISO 3166-1 alpha-2).')])),
-                ('mcc', models.CharField(blank=True, max_length=3, validators=[django.core.validators.RegexValidator('^[0-9]*\\Z', 'Digits only.')], verbose_name='MCC')),
-                ('mnc', models.CharField(blank=True, max_length=3, validators=[django.core.validators.RegexValidator('^[0-9]*\\Z', 'Digits only.')], verbose_name='MNC')),
-                ('prefix', models.CharField(blank=True, help_text='Leading digits of the number, country code included.', max_length=15, validators=[django.core.validators.RegexValidator('^[0-9]*\\Z', 'Digits only.')])),
-                ('price', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='price on submit')),
-                ('price_delivered', models.DecimalField(decimal_places=6, default=0, max_digits=12, validators=[django.core.validators.MinValueValidator(0)], verbose_name='price on delivery')),
-                ('currency', models.CharField(max_length=3, validators=[django.core.validators.RegexValidator('^[A-Z]{3}\\Z', 'Three capital letters (ISO 4217).')])),
-                ('valid_from', models.DateTimeField(blank=True, null=True)),
-                ('valid_to', models.DateTimeField(blank=True, null=True)),
-                ('price_list', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='prices', to='routing.pricelist')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                (
+                    "country",
+                    models.CharField(
+                        max_length=2,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[A-Z]{2}\\Z", "Two capital letters (ISO 3166-1 alpha-2)."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "mcc",
+                    models.CharField(
+                        blank=True,
+                        max_length=3,
+                        validators=[django.core.validators.RegexValidator("^[0-9]*\\Z", "Digits only.")],
+                        verbose_name="MCC",
+                    ),
+                ),
+                (
+                    "mnc",
+                    models.CharField(
+                        blank=True,
+                        max_length=3,
+                        validators=[django.core.validators.RegexValidator("^[0-9]*\\Z", "Digits only.")],
+                        verbose_name="MNC",
+                    ),
+                ),
+                (
+                    "prefix",
+                    models.CharField(
+                        blank=True,
+                        help_text="Leading digits of the number, country code included.",
+                        max_length=15,
+                        validators=[django.core.validators.RegexValidator("^[0-9]*\\Z", "Digits only.")],
+                    ),
+                ),
+                (
+                    "price",
+                    models.DecimalField(
+                        decimal_places=6,
+                        default=0,
+                        max_digits=12,
+                        validators=[django.core.validators.MinValueValidator(0)],
+                        verbose_name="price on submit",
+                    ),
+                ),
+                (
+                    "price_delivered",
+                    models.DecimalField(
+                        decimal_places=6,
+                        default=0,
+                        max_digits=12,
+                        validators=[django.core.validators.MinValueValidator(0)],
+                        verbose_name="price on delivery",
+                    ),
+                ),
+                (
+                    "currency",
+                    models.CharField(
+                        max_length=3,
+                        validators=[
+                            django.core.validators.RegexValidator("^[A-Z]{3}\\Z", "Three capital letters (ISO 4217).")
+                        ],
+                    ),
+                ),
+                ("valid_from", models.DateTimeField(blank=True, null=True)),
+                ("valid_to", models.DateTimeField(blank=True, null=True)),
+                (
+                    "price_list",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="prices", to="routing.pricelist"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['country', 'mcc', 'mnc', 'prefix'],
+                "ordering": ["country", "mcc", "mnc", "prefix"],
             },
         ),
         migrations.AddConstraint(
-            model_name='pricelist',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'active')), fields=('provider', 'valid_from'), name='one_active_list_per_provider_and_start'),
+            model_name="pricelist",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "active")),
+                fields=("provider", "valid_from"),
+                name="one_active_list_per_provider_and_start",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='price',
-            constraint=django.contrib.postgres.constraints.ExclusionConstraint(expressions=[('price_list', '='), ('country', '='), ('mcc', '='), ('mnc', '='), ('prefix', '='), (models.Func(models.F('valid_from'), models.F('valid_to'), function='tstzrange'), '&&')], name='one_price_at_a_time'),
+            model_name="price",
+            constraint=django.contrib.postgres.constraints.ExclusionConstraint(
+                expressions=[
+                    ("price_list", "="),
+                    ("country", "="),
+                    ("mcc", "="),
+                    ("mnc", "="),
+                    ("prefix", "="),
+                    (models.Func(models.F("valid_from"), models.F("valid_to"), function="tstzrange"), "&&"),
+                ],
+                name="one_price_at_a_time",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='price',
-            constraint=models.CheckConstraint(condition=models.Q(('price__gte', 0), ('price_delivered__gte', 0)), name='prices_are_not_negative'),
+            model_name="price",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("price__gte", 0), ("price_delivered__gte", 0)), name="prices_are_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='price',
-            constraint=models.CheckConstraint(condition=models.Q(('mnc', ''), models.Q(('mcc', ''), _negated=True), _connector='OR'), name='mnc_needs_mcc'),
+            model_name="price",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("mnc", ""), models.Q(("mcc", ""), _negated=True), _connector="OR"),
+                name="mnc_needs_mcc",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='price',
-            constraint=models.CheckConstraint(condition=models.Q(('prefix', ''), ('mcc', ''), _connector='OR'), name='prefix_or_mcc'),
+            model_name="price",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("prefix", ""), ("mcc", ""), _connector="OR"), name="prefix_or_mcc"
+            ),
         ),
     ]

@@ -1,5 +1,6 @@
 """Claim and intent: what is taken, by whom, in what order, and what is put off."""
 
+import itertools
 import threading
 from datetime import timedelta
 
@@ -162,7 +163,7 @@ class TestRate:
         assert len(offers) == 6
         waiting = Message.objects.filter(status=Status.QUEUED).order_by("not_before")
         assert waiting.count() == 34
-        gaps = [b.not_before - a.not_before for a, b in zip(waiting, waiting[1:], strict=False)]
+        gaps = [b.not_before - a.not_before for a, b in itertools.pairwise(waiting)]
         assert all(timedelta(milliseconds=15) < gap < timedelta(milliseconds=25) for gap in gaps)
 
     def test_fleet_shares_one_rate(self, cheap):
