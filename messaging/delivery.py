@@ -201,6 +201,10 @@ def read(offer: Offer, result: Result) -> Outcomes:
 
 def settle(group: Sequence[Outcomes]) -> None:
     """Writes a group of outcomes. Only an attempt that is still ours touches its message."""
+    for done in group:
+        # First, so that nobody claims for a provider that has just said "slow down".
+        if isinstance(done.outcome, Throttled):
+            throughput.lower(done.offer.route.id, done.outcome.retry_after)
     with transaction.atomic():
         locked = Message.objects.lock({done.offer.message_id for done in group})
         was = _close(group)
@@ -216,9 +220,6 @@ def settle(group: Sequence[Outcomes]) -> None:
         Message.objects.transition(moves)
         receipts.suppress(opted_out, source="provider")
         receipts.apply_early([(d.offer.our_reference, d.offer.attempt_id, d.offer.message_id) for d in group])
-    for done in group:
-        if isinstance(done.outcome, Throttled):
-            throughput.lower(done.offer.route.id, done.outcome.retry_after)
     outbox.tell_health(health.record(filter(None, map(_fact, group))))
 
 
@@ -286,9 +287,10 @@ def _move(done: Outcomes, was: str, message: Locked) -> Move | None:
             return Move(message.id, Status.QUEUED, delay=0, provider_id=provider, mark="barred", spent=1)
         case Rejected():
             return Move(message.id, Status.QUEUED, delay=0, provider_id=provider, mark="tried", spent=0)
-        case Throttled() | Unavailable():
+        case Unavailable():
             return Move(message.id, Status.QUEUED, delay=0, provider_id=provider, mark="tried")
-        case GateRefused():
+        case Throttled() | GateRefused():
+            # A pause is like a rate: its class decides whether the message waits or takes a dearer provider.
             return Move(message.id, Status.QUEUED, delay=0)
         case Ambiguous():
             return Move(message.id, Status.UNKNOWN, error_code=outcome.code, provider_id=provider)

@@ -16,6 +16,7 @@ from providers.sql import records, rows
 
 BURST = 0.1  # seconds worth of messages that may leave at once
 RECOVERY = 30.0  # seconds after a pause until the rate doubles again
+SHORTEST_PAUSE = 0.5  # seconds
 LONGEST_WAIT = 30.0  # seconds a message is put off at most; then it looks again
 
 
@@ -113,7 +114,7 @@ def lower(provider_id: int, retry_after: float) -> None:
           slowdown = least(6, 1 + greatest(0, t.slowdown - coalesce(
             floor(extract(epoch FROM clock_timestamp() - t.paused_until) / %(recovery)s)::int, 6))),
           paused_until = greatest(t.paused_until, excluded.paused_until)""",
-        {"id": provider_id, "seconds": retry_after, "recovery": RECOVERY},
+        {"id": provider_id, "seconds": max(retry_after, SHORTEST_PAUSE), "recovery": RECOVERY},
     )
 
 

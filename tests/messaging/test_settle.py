@@ -110,6 +110,16 @@ def test_throttled_lowers_the_rate_and_is_no_failure(provider):
     assert not ProviderHealth.objects.exists()
 
 
+@pytest.mark.parametrize(("message_class", "expected"), [("otp", ["dear"]), ("transactional", []), ("bulk", [])])
+def test_class_decides_whether_to_wait_for_a_throttled_provider(provider, message_class, expected):
+    ProviderFactory(slug="dear", price="0.90")
+    MessageFactory(message_class=message_class)
+
+    settle(claim_one(message_class), Throttled("slow_down", 3.0))
+
+    assert [offer.route.slug for offer in claim(message_class)] == expected
+
+
 def test_opted_out_number_is_suppressed(provider):
     message = MessageFactory()
 
