@@ -67,6 +67,7 @@ def run() -> int:
 class Doubt:
     """An unknown attempt, leased to this worker. `age` and `left` are in seconds by the database's clock."""
 
+    gate: float  # CLOCK_BOOTTIME
     attempt_id: uuid.UUID
     message_id: uuid.UUID
     provider_id: int
@@ -82,7 +83,6 @@ class Doubt:
     encoding: str
     segments: int
     expires_at: datetime
-    gate: float  # CLOCK_BOOTTIME
 
     @property
     def otp(self) -> bool:
@@ -107,7 +107,7 @@ def _claim() -> list[Doubt]:
           m.message_class, m."to", m.text, m.sender, m.encoding, m.segments, m.expires_at""",  # noqa: S608
         {"lease": settings.LEASE},
     )
-    return [Doubt(*row, gate) for row in found]
+    return [Doubt(gate, *row) for row in found]
 
 
 def _ask(doubts: Sequence[Doubt]) -> dict[uuid.UUID, Outcome | Lookup]:

@@ -85,7 +85,7 @@ def _actor(lane: str) -> dramatiq.Actor[[], None]:
     def wake() -> None:
         _wake(lane)
 
-    return dramatiq.actor(wake, actor_name=f"wake_{lane}", queue_name=lane, max_retries=0)
+    return dramatiq.actor(actor_name=f"wake_{lane}", queue_name=lane, max_retries=0)(wake)
 
 
 ACTORS = {lane: _actor(lane) for lane in LANES}
