@@ -14,14 +14,12 @@ from django.core.exceptions import ImproperlyConfigured
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
-# ENV_FILE names the file; without it `.env`, else the one that `make up` writes. The environment wins.
+# The environment wins, then `.env`, then what `make up` wrote. ENV_FILE names one file instead; empty: none.
 _env_file = os.environ.get("ENV_FILE")
-_candidates = [Path(_env_file)] if _env_file else [BASE_DIR / ".env", BASE_DIR / ".local" / "env"]
-if _env_file != "":
-    for _path in _candidates:
-        if _path.is_file():
-            environ.Env.read_env(_path)
-            break
+_files = [BASE_DIR / ".env", BASE_DIR / ".local" / "env"] if _env_file is None else [Path(_env_file)]
+for _path in _files:
+    if _path.is_file():  # Path("") is the directory: no file
+        environ.Env.read_env(_path)
 
 
 def required(name: str, hint: str) -> str:
@@ -218,10 +216,37 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = BATCH_BODY_LIMIT + 1024
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["messaging.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["messaging.authentication.HasScope"],
-    "DEFAULT_PARSER_CLASSES": ["messaging.problems.JsonParser"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "messaging.problems.handler",
     "UNAUTHENTICATED_USER": None,
+}
+
+# --- admin ----------------------------------------------------------------------------------------
+
+FORMAT_MODULE_PATH = ["config.formats"]
+UNFOLD = {
+    "SITE_TITLE": "MEXAR Messaging",
+    "SITE_HEADER": "MEXAR Messaging",
+    "SITE_SYMBOL": "sms",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "messaging.admin.home.favicon"}],
+    "SHOW_VIEW_ON_SITE": False,
+    "STYLES": ["messaging.admin.home.stylesheet"],
+    "DASHBOARD_CALLBACK": "messaging.admin.home.dashboard",
+    "SIDEBAR": {"navigation": "messaging.admin.home.navigation"},
+    "COLORS": {  # Tailwind's blue
+        "primary": {
+            "50": "#eff6ff",
+            "100": "#dbeafe",
+            "200": "#bfdbfe",
+            "300": "#93c5fd",
+            "400": "#60a5fa",
+            "500": "#3b82f6",
+            "600": "#2563eb",
+            "700": "#1d4ed8",
+            "800": "#1e40af",
+            "900": "#1e3a8a",
+            "950": "#172554",
+        }
+    },
 }
 
 # --- logs -----------------------------------------------------------------------------------------
@@ -236,6 +261,8 @@ LOGGING = {
     "loggers": {
         # SQL at DEBUG would print parameters: texts and numbers.
         "django.db.backends": {"level": "INFO"},
+        # A line for every 4xx would print its path, where a caller may have put a number.
+        "django.request": {"level": "ERROR"},
         "aiohttp": {"level": "WARNING"},
         "pika": {"level": "WARNING"},
         "asyncio": {"level": "WARNING"},

@@ -8,5 +8,6 @@ urlpatterns = [
     path("", include("messaging.urls")),
 ]
 
+handler400 = "messaging.problems.bad_request"
 handler404 = "messaging.problems.not_found"
 handler500 = "messaging.problems.server_error"

@@ -1,0 +1,41 @@
+"""What a fresh database needs before the processes start: tables, the demo's clients and carriers, one admin user."""
+
+import os
+import sys
+
+import django
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+
+
+def main() -> None:
+    django.setup()
+    try:
+        call_command("migrate", verbosity=0)
+    except OperationalError as error:
+        sys.exit(f"The database of DATABASE_URL does not serve: {error}")
+    if settings.BROKER_URL.startswith("postgresql://"):
+        from config.local.broker import create_schema
+
+        create_schema(settings.BROKER_URL)
+    try:
+        call_command("provision", settings.BASE_DIR / "config" / "local" / "demo.toml")
+    except CommandError as error:
+        sys.exit(str(error))
+    create_admin(os.environ["ADMIN_USER"], os.environ["ADMIN_PASSWORD"])
+
+
+def create_admin(name: str, password: str) -> None:
+    """An existing user keeps its password: the database may be somebody's own."""
+    users = get_user_model().objects
+    existing = users.filter(username=name).first()
+    if existing is None:
+        users.create_superuser(username=name, password=password)
+    elif not existing.check_password(password):
+        print(f"The user {name} has a password of its own, the one shown below does not apply.")
+
+
+if __name__ == "__main__":
+    main()

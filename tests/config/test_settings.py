@@ -1,0 +1,68 @@
+"""The settings are strict: a wrong or missing value stops the start and is named."""
+
+import re
+import runpy
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config.local.up import BASE_DIR
+
+
+def load() -> dict[str, Any]:
+    return runpy.run_path(str(BASE_DIR / "config" / "settings.py"))
+
+
+@pytest.mark.parametrize("name", ["SECRET_KEY", "PUBLIC_URL", "DATABASE_URL", "BROKER_URL", "CREDENTIALS_KEYS"])
+def test_missing_value_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(name)
+
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is not set"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEBUG", "yes"),
+        ("HTTPS", "1"),
+        ("LOG_LEVEL", "verbose"),
+        ("LEASE", "thirty"),
+        ("READ_TIMEOUT", "0"),
+        ("GATE", "nan"),
+        ("TOTAL_TIMEOUT", "inf"),
+        ("DATABASE_URL", "sqlite:///data.db"),
+    ],
+)
+def test_wrong_value_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ImproperlyConfigured, match=name):
+        load()
+
+
+def test_lease_shorter_than_a_running_call_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEASE", "19.9")
+
+    with pytest.raises(ImproperlyConfigured, match=r"LEASE .* must be at least GATE \+ TOTAL_TIMEOUT \+ 5 s"):
+        load()
+
+
+def test_https_is_the_default_and_secures_cookies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HTTPS")
+
+    settings = load()
+
+    assert settings["SESSION_COOKIE_SECURE"] is settings["CSRF_COOKIE_SECURE"] is True
+    assert settings["SECURE_SSL_REDIRECT"] is True
+    assert settings["SECURE_HSTS_SECONDS"] > 0
+
+
+def test_example_file_lists_every_variable_and_no_other() -> None:
+    source = (BASE_DIR / "config" / "settings.py").read_text()
+    read = set(re.findall(r'(?:required|positive|choice|flag|env\.\w+)\(\s*"([A-Z_]+)"', source))
+
+    listed = set(re.findall(r"^#? ?([A-Z_]+)=", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
+
+    assert listed == read - {"PROCESS_NAME"}  # `make up` names its processes by it
