@@ -175,6 +175,11 @@ class Message(models.Model):
     objects = MessageQuerySet.as_manager()
 
     class Meta:
+        permissions = [
+            ("view_full_number", "Can see whole phone numbers"),
+            ("view_text", "Can see texts (never those of class otp)"),
+            ("decide_held", "Can decide what becomes of held messages"),
+        ]
         indexes = [
             # delivery.claim: what is due in a lane, the longest waiting first
             models.Index(fields=["message_class", "not_before"], name="message_due", condition=Q(status="queued")),

@@ -2,11 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
 
 import phonenumbers
 from django.conf import settings
@@ -14,15 +13,13 @@ from django.conf import settings
 from messaging.clients import split_key
 from messaging.drafts import LOCALE, SENDER, TEMPLATE
 from messaging.models import SCOPES
+from messaging.toml_table import SLUG, Table
 from providers.adapters import ADAPTERS, adapter_class
 from providers.adapters.base import Resolve
 
-SLUG = re.compile(r"[A-Za-z0-9_-]{1,40}")
 AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 RATE = re.compile(r"[0-9]{1,10}(\.[0-9]{1,8})?")
 EVENTS = re.compile(r"\*|[a-z]+\.(\*|[a-z_]+)")
-
-T = TypeVar("T")
 
 
 class Place(NamedTuple):
@@ -91,7 +88,7 @@ def read(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> tu
     Places count from 1: `providers[carrier-a].prices[3].country`.
     """
     problems: list[str] = []
-    root = _Table(dict(data), "", problems, environ)
+    root = Table(dict(data), "", problems, environ)
     document = Document(
         clients=[_client(table) for table in root.tables("clients")],
         providers=[_provider(table) for table in root.tables("providers")],
@@ -109,7 +106,7 @@ def read(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> tu
     return document, problems
 
 
-def _client(table: "_Table") -> ClientEntry:
+def _client(table: Table) -> ClientEntry:
     slug = table.string("slug", SLUG, "letters, digits, - and _, at most 40", required=True)
     fields = _given(
         name=table.string("name", longest=80),
@@ -127,7 +124,7 @@ def _client(table: "_Table") -> ClientEntry:
     return ClientEntry(slug or "", fields, api_key)
 
 
-def _provider(table: "_Table") -> ProviderEntry:
+def _provider(table: Table) -> ProviderEntry:
     slug = table.string("slug", SLUG, "letters, digits, - and _, at most 40", required=True)
     adapter = table.choice("adapter", list(ADAPTERS), required=True)
     fields = _given(
@@ -152,7 +149,7 @@ def _provider(table: "_Table") -> ProviderEntry:
     return ProviderEntry(slug or "", fields, credentials, prices if given else None)
 
 
-def _credentials(table: "_Table", adapter: str | None) -> dict[str, str]:
+def _credentials(table: Table, adapter: str | None) -> dict[str, str]:
     if adapter is None:  # told already, and nobody knows its fields
         return {}
     cls = adapter_class(adapter)
@@ -162,7 +159,7 @@ def _credentials(table: "_Table", adapter: str | None) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _price(table: "_Table") -> tuple[Place, Quote]:
+def _price(table: Table) -> tuple[Place, Quote]:
     country = table.country("country")
     mcc = table.string("mcc", re.compile("[0-9]{3}"), "three digits", blank=True) or ""
     mnc = table.string("mnc", re.compile("[0-9]{2,3}"), "two or three digits", blank=True) or ""
@@ -186,7 +183,7 @@ def _price(table: "_Table") -> tuple[Place, Quote]:
     return Place(country, mcc, mnc, prefix), Quote(on_submit or Decimal(0), on_delivery or Decimal(0), currency)
 
 
-def _rate(table: "_Table") -> RateEntry:
+def _rate(table: Table) -> RateEntry:
     currency = table.currency()
     if currency == settings.REPORTING_CURRENCY:
         table.wrong("currency", "is the reporting currency itself")
@@ -197,7 +194,7 @@ def _rate(table: "_Table") -> RateEntry:
     return RateEntry(currency, rate or Decimal(1))
 
 
-def _template(table: "_Table") -> TemplateEntry:
+def _template(table: Table) -> TemplateEntry:
     entry = TemplateEntry(
         client=table.string("client", SLUG, "a client's slug") or "",
         name=table.string("name", TEMPLATE, "letters, digits, - and _, at most 60", required=True) or "",
@@ -208,151 +205,8 @@ def _template(table: "_Table") -> TemplateEntry:
     return entry
 
 
-class _Table:
-    """One TOML table. A read that fails is noted and gives None; what was never read is unknown."""
-
-    def __init__(self, data: dict[str, Any], place: str, problems: list[str], environ: Mapping[str, str]) -> None:
-        self.data = data
-        self._place = place
-        self._problems = problems
-        self._environ = environ
-        self._known: set[str] = set()
-
-    def wrong(self, key: str, problem: str) -> None:
-        self._problems.append(f"{'.'.join(filter(None, (self._place, key)))}: {problem}")
-
-    def finish(self) -> None:
-        for key in sorted(self.data.keys() - self._known):
-            self.wrong(key, "there is no such key")
-
-    def string(
-        self,
-        key: str,
-        pattern: re.Pattern[str] | None = None,
-        hint: str = "",
-        *,
-        required: bool = False,
-        blank: bool = False,
-        secret: bool = False,
-        longest: int = 500,
-    ) -> str | None:
-        value = self._get(key, str, "a string in quotes", required)
-        if value is None:
-            return None
-        shown = "" if secret else f", it is {value!r}"
-        if value.startswith("env:"):
-            name = value.removeprefix("env:")
-            value = self._environ.get(name, "")
-            if not value:
-                self.wrong(key, f"the environment variable {name} is not set")
-                return None
-        if not value and not blank:
-            self.wrong(key, "must not be empty")
-        elif len(value) > longest:
-            self.wrong(key, f"must have at most {longest} characters")
-        elif not _storable(value):
-            self.wrong(key, "has a character that cannot be stored")
-        elif pattern and value and not pattern.fullmatch(value):
-            self.wrong(key, f"must be {hint}{shown}")
-        else:
-            return value
-        return None
-
-    def choice(self, key: str, allowed: list[str], *, required: bool = False) -> str | None:
-        pattern = re.compile("|".join(map(re.escape, allowed)))
-        return self.string(key, pattern, f"one of {', '.join(allowed)}", required=required)
-
-    def amount(self, key: str, pattern: re.Pattern[str], hint: str, *, required: bool = False) -> Decimal | None:
-        value = self.string(key, pattern, hint, required=required)
-        return None if value is None else Decimal(value)
-
-    def country(self, key: str) -> str:
-        value = self.string(key, required=True)
-        if value is not None and value not in phonenumbers.SUPPORTED_REGIONS:
-            self.wrong(key, "must be a country with phone numbers, by ISO 3166-1 alpha-2: UA, GB, ...")
-            return ""
-        return value or ""
-
-    def currency(self) -> str:
-        return self.string("currency", re.compile("[A-Z]{3}"), "three capital letters (ISO 4217)", required=True) or ""
-
-    def url(self, key: str, *, required: bool = False) -> str | None:
-        value = self.string(key, required=required, blank=not required, longest=200)
-        if not value:
-            return value
-        try:
-            parts = urlsplit(value)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-        except ValueError:
-            good = False
-        if not good or any(character.isspace() for character in value):
-            self.wrong(key, "must be an address with http:// or https://")
-            return None
-        return value
-
-    def boolean(self, key: str) -> bool | None:
-        return self._get(key, bool, "true or false")
-
-    def number(self, key: str, kind: type[T], least: int, most: int) -> T | None:
-        hint = f"a {'whole ' if kind is int else ''}number from {least} to {most}"
-        value = self._get(key, (int, float) if kind is float else int, hint)
-        if value is None or isinstance(value, bool) or not least <= value <= most:
-            if value is not None:
-                self.wrong(key, f"must be {hint}")
-            return None
-        return kind(value)  # type: ignore[call-arg]
-
-    def words(self, key: str, allowed: Callable[[str], Any], hint: str, *, required: bool = False) -> list[str] | None:
-        value = self._get(key, list, "a list of strings", required)
-        if value is None:
-            return None
-        for word in value:
-            if not isinstance(word, str) or not allowed(word):
-                self.wrong(key, f"each must be {hint}")
-                return None
-        return list(dict.fromkeys(value))
-
-    def table(self, key: str) -> "_Table":
-        return self._child(self._get(key, dict, "a table") or {}, key)
-
-    def tables(self, key: str) -> list["_Table"]:
-        value = self._get(key, list, "a list of tables") or []
-        found = []
-        for number, data in enumerate(value, start=1):
-            if not isinstance(data, dict):
-                self.wrong(f"{key}[{number}]", "must be a table")
-                continue
-            slug = data.get("slug")
-            name = slug if isinstance(slug, str) and SLUG.fullmatch(slug) else number
-            found.append(self._child(data, f"{key}[{name}]"))
-        return found
-
-    def _child(self, data: dict[str, Any], key: str) -> "_Table":
-        place = f"{self._place}.{key}" if self._place else key
-        return _Table(data, place, self._problems, self._environ)
-
-    def _get(self, key: str, kind: Any, hint: str, required: bool = False) -> Any:
-        self._known.add(key)
-        value = self.data.get(key)
-        if value is None:
-            if required:
-                self.wrong(key, "is missing")
-        elif not isinstance(value, kind):
-            self.wrong(key, f"must be {hint}")
-        else:
-            return value
-        return None
-
-
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _storable(value: str) -> bool:
-    try:
-        return b"\x00" not in value.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

@@ -1,0 +1,5 @@
+"""The admin, one file per noun. Logs are read-only; actions call the same verbs as the doors."""
+
+from messaging.admin import clients, home, logs, messages, texts, users
+
+__all__ = ["clients", "home", "logs", "messages", "texts", "users"]

@@ -1,0 +1,116 @@
+"""The frame around all pages: navigation by permission, and what needs a person."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse
+
+from messaging.models import Message
+from messaging.states import Status
+from providers.models import Provider, ProviderHealth
+
+admin.site.index_title = "Home"
+
+COUNTED = 1000  # more than that is "1000+": the page costs the same on a full table
+
+GROUPS: list[tuple[str, list[tuple[str, str, str]]]] = [
+    (
+        "Messages",
+        [
+            ("Messages", "sms", "messaging.message"),
+            ("Attempts", "send", "messaging.attempt"),
+            ("Receipts", "receipt_long", "messaging.receipt"),
+            ("Events", "bolt", "messaging.event"),
+            ("Templates", "description", "messaging.template"),
+            ("Suppressions", "block", "messaging.suppression"),
+        ],
+    ),
+    ("Clients", [("Clients", "hub", "messaging.client"), ("API keys", "key", "messaging.apikey")]),
+    ("Providers", [("Providers", "cell_tower", "providers.provider")]),
+    (
+        "Prices",
+        [
+            ("Price lists", "menu_book", "routing.pricelist"),
+            ("Prices", "sell", "routing.price"),
+            ("Exchange rates", "currency_exchange", "routing.exchangerate"),
+        ],
+    ),
+    ("Staff", [("Users", "person", "auth.user"), ("Groups", "group", "auth.group")]),
+]
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: groups with what this person may see."""
+    found: list[dict[str, Any]] = [
+        {"title": "", "items": [{"title": "Home", "icon": "home", "link": reverse("admin:index")}]}
+    ]
+    for title, entries in GROUPS:
+        items = [
+            {"title": name, "icon": icon, "link": _list(model)}
+            for name, icon, model in entries
+            if _may_view(request, model)
+        ]
+        if items:
+            found.append({"title": title, "separator": True, "items": items})
+    return found
+
+
+def favicon(request: HttpRequest) -> str:
+    return static("messaging/favicon.svg")
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("messaging/admin.css")
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Bounded counts only."""
+    cards = []
+    if _may_view(request, "messaging.message"):
+        for status, text in (
+            (Status.HELD, "May have gone out and nothing can tell: a person decides."),
+            (Status.UNKNOWN, "May have gone out; the service is finding out."),
+        ):
+            count = Message.objects.filter(status=status)[: COUNTED + 1].count()
+            cards.append(_card(status.value, count, text, f"{_list('messaging.message')}?status={status}&since=all"))
+    if _may_view(request, "providers.provider"):
+        # Few rows by nature: a breaker per provider and country.
+        opened = ProviderHealth.objects.exclude(state=ProviderHealth.State.CLOSED)
+        down = opened.aggregate(count=Count("provider", distinct=True))["count"]
+        cards.append(
+            _card("open breakers", down, "Providers that are left alone at the moment.", _list("providers.provider"))
+        )
+        disabled = Provider.objects.filter(enabled=False).count()
+        cards.append(
+            _card(
+                "disabled",
+                disabled,
+                "Providers switched off by staff.",
+                f"{_list('providers.provider')}?enabled__exact=0",
+            )
+        )
+    return {
+        **context,
+        "cards": cards,
+        "link_groups": [{"title": group["title"], "entries": group["items"]} for group in navigation(request)[1:]],
+    }
+
+
+def _card(title: str, count: int, text: str, link: str) -> dict[str, Any]:
+    shown = f"{COUNTED}+" if count > COUNTED else str(count)
+    return {"title": title, "count": shown, "text": text, "link": link, "alarm": count > 0}
+
+
+def _list(model: str) -> str:
+    return reverse(f"admin:{model.replace('.', '_')}_changelist")
+
+
+def _may_view(request: HttpRequest, model: str) -> bool:
+    app, name = model.split(".")
+    user = request.user
+    return admin.site.has_permission(request) and any(
+        user.has_perm(f"{app}.{verb}_{name}") for verb in ("view", "change")
+    )

@@ -1,0 +1,193 @@
+"""Price lists, their prices, and exchange rates. A list can be edited while it is a draft."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import ForeignKey, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, FieldTextFilter, RelatedDropdownFilter
+from unfold.decorators import action
+
+from providers.pages import LongList, badge, change_url, confirmed
+from routing import books
+from routing.models import ExchangeRate, Price, PriceList
+
+
+@admin.register(PriceList)
+class PriceListAdmin(ModelAdmin):
+    list_display = ("name", "provider", "state", "valid_from", "created_at")
+    list_filter = (("provider", RelatedDropdownFilter), ("status", ChoicesDropdownFilter))
+    list_filter_submit = True
+    list_select_related = ("provider",)
+    search_fields = ("name", "provider__slug")
+    ordering = ("-created_at",)
+    actions = None
+    actions_detail = ("activate", "copy", "retire")
+    fields = ("provider", "name", "valid_from", "state", "prices")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: PriceList | None = None) -> tuple[str, ...]:
+        return ("state", "prices", "provider") if obj else ("state", "prices")
+
+    def has_change_permission(self, request: HttpRequest, obj: PriceList | None = None) -> bool:
+        fixed = isinstance(obj, PriceList) and obj.status != PriceList.Status.DRAFT
+        return not fixed and bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: PriceList | None = None) -> bool:
+        return False  # the decisions of a year refer to what was in force: it is retired instead
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        book = self.get_object(request, str(object_id))
+        status = book.status if book else ""
+        hidden = {"draft": set(), "active": {"activate"}, "retired": {"activate", "retire"}}.get(status, set())
+        found = super().get_actions_detail(request, object_id)
+        return [entry for entry in found if entry.action_name.removeprefix("routing_pricelist_") not in hidden]
+
+    # Not a dotted permission: unfold's system check would ask the database for it, also before the first migration.
+    def has_publish_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perm("routing.change_pricelist")
+
+    def has_copy_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perm("routing.add_pricelist")
+
+    @action(description="Activate", permissions=["publish"])
+    def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "From its start on it replaces the list in force, as a whole. Its prices can not be changed any more."
+        return self._do(request, object_id, "Activate", text, books.activate)
+
+    @action(description="Retire", permissions=["publish"])
+    def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = (
+            "The active list before it is in force again; without one the provider has no prices and carries nothing."
+        )
+        return self._do(request, object_id, "Retire", text, books.retire, danger=True)
+
+    @action(description="Copy as draft", permissions=["copy"])
+    def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        text = "A new list with the same prices, to be changed and then activated."
+        return self._do(request, object_id, "Copy", text, books.copy_as_draft)
+
+    def _do(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        verb: str,
+        text: str,
+        act: Callable[[int], PriceList],
+        danger: bool = False,
+    ) -> HttpResponse:
+        book = get_object_or_404(PriceList, pk=object_id)
+        page = confirmed(request, self, book, title=f"{verb} {book}?", text=text, button=verb, danger=danger)
+        if page:
+            return page
+        try:
+            result = act(book.pk)
+        except books.Refused as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(change_url(self, book))
+        self.log_change(request, result, f"{verb}: {book}.")
+        messages.success(request, f"{result} is {result.status}.")
+        return HttpResponseRedirect(change_url(self, result))
+
+    @admin.display(description="State", ordering="status")
+    def state(self, book: PriceList) -> SafeString:
+        return badge(book.status or "draft")
+
+    @admin.display(description="Prices")
+    def prices(self, book: PriceList) -> SafeString | str:
+        if book.pk is None:
+            return "Save it first, then add prices."
+        url = f"{reverse('admin:routing_price_changelist')}?price_list__id__exact={book.pk}"
+        return format_html(
+            '<a class="font-medium text-primary-600 dark:text-primary-500" href="{}">{} prices</a>',
+            url,
+            book.prices.count(),
+        )
+
+
+@admin.register(Price)
+class PriceAdmin(LongList):
+    list_display = ("country", "network", "prefix", "price", "price_delivered", "currency", "valid", "book")
+    list_display_links = ("country",)
+    list_filter = (("price_list", RelatedDropdownFilter), ("country", FieldTextFilter))
+    list_select_related = ("price_list__provider",)
+    ordering = ("price_list", "country", "mcc", "mnc", "prefix")
+    fields = (
+        "price_list",
+        "country",
+        "mcc",
+        "mnc",
+        "prefix",
+        "price",
+        "price_delivered",
+        "currency",
+        "valid_from",
+        "valid_to",
+    )
+
+    def has_change_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
+        return _editable(obj) and bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
+        return _editable(obj) and bool(super().has_delete_permission(request, obj))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Price]:
+        return super().get_queryset(request).select_related("price_list__provider")
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
+        kwargs["queryset"] = PriceList.objects.filter(status=PriceList.Status.DRAFT).select_related("provider")
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        """ "Add price" from a filtered list means: to that list."""
+        found = super().get_changeform_initial_data(request)
+        filters = request.GET.get("_changelist_filters", "")
+        _, _, wanted = filters.partition("price_list__id__exact=")
+        return {"price_list": wanted.partition("&")[0], **found} if wanted else found
+
+    def save_model(self, request: HttpRequest, obj: Price, form: Any, change: bool) -> None:
+        _hold(obj)
+        super().save_model(request, obj, form, change)
+
+    def delete_model(self, request: HttpRequest, obj: Price) -> None:
+        _hold(obj)
+        super().delete_model(request, obj)
+
+    @admin.display(description="Network")
+    def network(self, price: Price) -> str:
+        return "-".join(filter(None, (price.mcc, price.mnc))) or "all"
+
+    @admin.display(description="Valid")
+    def valid(self, price: Price) -> str:
+        begin = f"from {price.valid_from:%Y-%m-%d %H:%M}" if price.valid_from else ""
+        end = f"until {price.valid_to:%Y-%m-%d %H:%M}" if price.valid_to else ""
+        return f"{begin} {end}".strip() or "always"
+
+    @admin.display(description="Price list")
+    def book(self, price: Price) -> SafeString:
+        return format_html("{} {}", price.price_list, badge(price.price_list.status))
+
+
+@admin.register(ExchangeRate)
+class ExchangeRateAdmin(ModelAdmin):
+    list_display = ("currency", "rate", "valid_from")
+    search_fields = ("currency",)
+    ordering = ("currency", "-valid_from")
+    actions = None
+
+
+def _editable(price: Price | None) -> bool:
+    return not isinstance(price, Price) or price.price_list.status == PriceList.Status.DRAFT
+
+
+def _hold(price: Price) -> None:
+    try:
+        books.lock_draft(price.price_list_id)
+    except books.Refused as error:
+        raise PermissionDenied(str(error)) from None
