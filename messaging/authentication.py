@@ -4,7 +4,7 @@ import hmac
 import time
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
@@ -52,12 +52,17 @@ class ApiKeyAuthentication(BaseAuthentication):
         return "Bearer"
 
 
+def caller_of(request: Request) -> Caller:
+    return cast(Caller, request.user)
+
+
 class HasScope(BasePermission):
     """A view says in `scopes` which scope each of its methods needs."""
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
-        needed = getattr(view, "scopes", {}).get(request.method)
-        if needed and needed not in request.user.scopes:
+        # HEAD is a GET whose body is thrown away.
+        needed = getattr(view, "scopes", {}).get("GET" if request.method == "HEAD" else request.method)
+        if needed and needed not in caller_of(request).scopes:
             raise MissingScope(f"It needs the scope {needed}.")
         return True
 
@@ -72,10 +77,12 @@ def _check(key: Key, address: str) -> None:
         raise ClientDisabled
     if key.networks:
         try:
-            allowed = any(ip_address(address) in network for network in key.networks)
+            caller = ip_address(address)
         except ValueError:
-            allowed = False
-        if not allowed:
+            raise AddressNotAllowed from None
+        # A listener on both families shows an IPv4 caller as ::ffff:a.b.c.d.
+        caller = getattr(caller, "ipv4_mapped", None) or caller
+        if not any(caller in network for network in key.networks):
             raise AddressNotAllowed
 
 

@@ -1,6 +1,7 @@
 """Who is calling? Clients and their live keys, in memory."""
 
 import hashlib
+import logging
 import secrets
 import string
 import uuid
@@ -13,6 +14,8 @@ from django.db import transaction
 
 from messaging.models import ApiKey, Client
 from providers.snapshots import Snapshot
+
+log = logging.getLogger(__name__)
 
 PREFIX = "mx_live_"
 ID_LENGTH = 12
@@ -49,6 +52,12 @@ def _load() -> Mapping[str, Key]:
     keys = {}
     for key in ApiKey.objects.select_related("client"):
         client = key.client
+        try:
+            networks = tuple(ip_network(cidr, strict=False) for cidr in key.cidrs)
+        except ValueError:
+            # One mistyped network must neither open its key to all addresses nor close the door to all clients.
+            log.error("API key %s has an unreadable network and is not accepted", key.pk)
+            continue
         scopes = frozenset(key.scopes) & frozenset(client.scopes)
         keys[key.pk] = Key(
             caller=Caller(client.pk, client.slug, client.sender, scopes),
@@ -56,7 +65,7 @@ def _load() -> Mapping[str, Key]:
             secret_hash=bytes(key.secret_hash),
             expires_at=key.expires_at,
             revoked_at=key.revoked_at,
-            networks=tuple(ip_network(cidr, strict=False) for cidr in key.cidrs),
+            networks=networks,
         )
     return keys
 
@@ -96,7 +105,7 @@ def issue_key(client: Client, *, token: str = "", **fields: object) -> str:
         raise ValueError(f"an API key looks like {PREFIX}<{ID_LENGTH} characters>_<{SECRET_LENGTH} characters>")
     with transaction.atomic():
         Client.objects.select_for_update().get(pk=client.pk)
-        live = [key for key in client.api_keys.all() if is_live(key)]
+        live = [key for key in ApiKey.objects.filter(client_id=client.pk) if is_live(key)]
         if len(live) >= LIVE_KEYS:
             raise TooManyKeys(f"{client} has {LIVE_KEYS} live keys already: revoke one first")
         fields.setdefault("scopes", client.scopes)

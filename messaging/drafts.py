@@ -15,6 +15,7 @@ MAX_TEXT = MAX_SEGMENTS * 153  # characters: no text of ten segments has more
 MAX_AHEAD = timedelta(days=90)
 VALIDITY = {MessageClass.OTP: 600, MessageClass.TRANSACTIONAL: 4 * 3600, MessageClass.BULK: 24 * 3600}  # seconds
 SHORTEST_VALIDITY, LONGEST_VALIDITY = 10, 72 * 3600
+MAX_UNKNOWN = 20  # errors: the answer must not grow with the request
 FIELDS = frozenset(
     [
         "to",
@@ -91,8 +92,8 @@ class _Reader:
     def __init__(self, data: dict[str, Any]) -> None:
         self._data = data
         self._errors: list[FieldError] = []
-        for name in data.keys() - FIELDS:
-            # The name is the caller's own text: cut, and escaped by the JSON renderer.
+        for name in sorted(data.keys() - FIELDS)[:MAX_UNKNOWN]:
+            # The name is the caller's own text: cut, and without what JSON cannot carry.
             self.wrong(_clean(name), "unknown_field", "There is no such field.")
         if ("text" in data) == ("template" in data):
             self.wrong("text", "one_of", "Exactly one of text and template is needed.")
@@ -169,9 +170,10 @@ class _Reader:
     def send_at(self) -> datetime | None:
         if "send_at" not in self._data:
             return None
+        value = self._data["send_at"]
         try:
-            moment = datetime.fromisoformat(self._data["send_at"])
-            if moment.tzinfo is None:
+            moment = datetime.fromisoformat(value)
+            if moment.tzinfo is None or not value.isascii():
                 raise ValueError
             moment = moment.astimezone(UTC)
         except (ValueError, TypeError, OverflowError):

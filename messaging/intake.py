@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from django.db import OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable
 
 from messaging import drafts, tasks, texts
 from messaging.clients import Caller
@@ -115,9 +116,9 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
     if draft.template:
         text = texts.render(client=caller.slug, name=draft.template, locale=draft.locale, params=draft.params)
     measured = encoding.measure(text)
-    if not text.strip() or measured.segments > MAX_SEGMENTS:  # a template can become too long by its parameters
-        message = f"The text must have between 1 and {MAX_SEGMENTS} segments; it has {measured.segments}."
-        raise InvalidRequest(errors=(FieldError("params" if draft.template else "text", "too_long", message),))
+    if not text.strip() or measured.segments > MAX_SEGMENTS:  # a template becomes that by its parameters
+        error = ("too_long", f"At most {MAX_SEGMENTS} segments.") if text.strip() else ("empty", "The text is empty.")
+        raise InvalidRequest(errors=(FieldError("params", *error),))
     sender = draft.sender or caller.sender
     found = candidates(
         tables.get(),
@@ -227,14 +228,19 @@ def _first_answer(caller: Caller, key: str, fingerprint: bytes) -> Answer | None
             {"client": caller.id, "key": key, "fingerprint": fingerprint},
         )
     except OperationalError as error:
-        raise IdempotencyInProgress("Ask again in a second.", retry_after=1) from error
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise IdempotencyInProgress("Ask again in a second.", retry_after=1) from error
+        raise
     if taken:
         return None
-    ((stored, status, body),) = rows(
+    found = rows(
         "SELECT fingerprint, status, body::text FROM messaging_idempotencykey "
         "WHERE client_id = %(client)s AND key = %(key)s",
         {"client": caller.id, "key": key},
     )
+    if not found:  # purged between the two statements
+        raise IdempotencyInProgress("Ask again in a second.", retry_after=1)
+    stored, status, body = found[0]
     if bytes(stored) != fingerprint:
         raise IdempotencyMismatch("Use a new key for another request.")
     return Answer(status, orjson.loads(body), replayed=True)
@@ -249,11 +255,11 @@ def _read_key(key: str) -> str:
 
 
 def _canonical(data: Any) -> bytes:
-    """The same request however its keys are ordered. Lone surrogates, refused later, must not stop us here."""
+    """The same request however its names are ordered. What cannot be written is refused later: any constant will do."""
     try:
         return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        return repr(data).encode("utf-8", "backslashreplace")
+    except TypeError:  # a lone surrogate, a huge integer, deep nesting
+        return b""
 
 
 def _iso(moment: datetime) -> str:

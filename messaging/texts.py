@@ -18,7 +18,7 @@ DEFAULT_LOCALE = "en"
 def _load() -> Mapping[tuple[str, str, str], str]:
     """(client slug or "", name, locale) -> text."""
     found = Template.objects.values_list("client__slug", "name", "locale", "text")
-    return {(client or "", name, locale): text for client, name, locale, text in found}
+    return {(client or "", name, _tag(locale)): text for client, name, locale, text in found}
 
 
 edited: Snapshot[Mapping[tuple[str, str, str], str]] = Snapshot(("templates",), _load)
@@ -26,13 +26,13 @@ edited: Snapshot[Mapping[tuple[str, str, str], str]] = Snapshot(("templates",), 
 
 @lru_cache(maxsize=1024)
 def shipped(name: str, locale: str) -> str | None:
-    """A text that comes with the code: templates/messages/<name>/<locale>.txt."""
+    """A text that comes with the code: templates/messages/<name>/<locale>.txt, the locale in lower case."""
     path = Path(settings.BASE_DIR) / "templates" / "messages" / name / f"{locale}.txt"
     return path.read_text(encoding="utf-8").rstrip("\n") if path.is_file() else None
 
 
 def render(*, client: str, name: str, locale: str, params: Mapping[str, str]) -> str:
-    """The client's own text wins over everybody's, and both over the shipped one; "pt-BR" falls back to "pt", then "en".
+    """The client's own text wins over everybody's, and both over the shipped one; pt-BR falls back to pt, then to en.
 
     Raises InvalidRequest for an unknown template, a missing and an unknown parameter.
     """
@@ -56,7 +56,7 @@ def render(*, client: str, name: str, locale: str, params: Mapping[str, str]) ->
 
 def _find(client: str, name: str, locale: str) -> str | None:
     table = edited.get()
-    wanted = locale.replace("_", "-")
+    wanted = _tag(locale)
     for tag in dict.fromkeys((wanted, wanted.partition("-")[0], DEFAULT_LOCALE)):
         if not tag:
             continue
@@ -64,3 +64,8 @@ def _find(client: str, name: str, locale: str) -> str | None:
         if text is not None:
             return text
     return None
+
+
+def _tag(locale: str) -> str:
+    """Language tags are the same in any case (RFC 5646, section 2.1.1)."""
+    return locale.replace("_", "-").lower()

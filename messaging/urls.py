@@ -1,12 +1,13 @@
-from django.urls import path
+from django.urls import path, re_path
 
 from messaging import views
 
 urlpatterns = [
     path("api/v1/messages", views.MessagesView.as_view()),
     path("api/v1/messages/<uuid:message_id>", views.MessageView.as_view()),
-    path("receipts/<slug:provider>", views.receipt),
-    path("receipts/<slug:provider>/<slug:our_reference>", views.receipt),
-    path("live", views.live),
-    path("ready", views.ready),
+    path("receipts/<slug:provider>", views.ReceiptView.as_view()),
+    path("receipts/<slug:provider>/<slug:our_reference>", views.ReceiptView.as_view()),
+    path("live", views.LiveView.as_view()),
+    path("ready", views.ReadyView.as_view()),
+    re_path(r"^(?:api|receipts)/", views.UnknownView.as_view()),
 ]

@@ -2,29 +2,21 @@
 
 import base64
 import logging
+import re
 import uuid
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_POST
+from django.db import DataError, Error
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
-from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from messaging import intake, problems, receipts, tasks
-from messaging.errors import (
-    BadSignature,
-    BodyTooLarge,
-    DatabaseAway,
-    FieldError,
-    InvalidRequest,
-    Refusal,
-    UnknownObject,
-)
-from messaging.models import Message
+from messaging import bodies, intake, receipts, tasks
+from messaging.authentication import caller_of
+from messaging.errors import BadSignature, DatabaseAway, FieldError, InvalidRequest, Refusal, UnknownObject
+from messaging.models import Attempt, Message
 from messaging.serializers import message_body
 from messaging.states import EVENTS, Status
 from providers.adapters.base import SignatureError, UnreadableReceipt
@@ -36,6 +28,9 @@ from routing.snapshot import tables
 log = logging.getLogger(__name__)
 
 PAGE, LONGEST_PAGE = 50, 200
+LONGEST_REFERENCE = 100  # characters
+_LIMIT = re.compile("[1-9][0-9]{0,2}", re.ASCII)
+_CURSOR = re.compile("[A-Za-z0-9_-]{22}", re.ASCII)
 
 
 class UnreadableRequest(Refusal):
@@ -44,127 +39,168 @@ class UnreadableRequest(Refusal):
     title = "The receipt does not say what the provider documents"
 
 
-class MessagesView(APIView):
+class ApiView(APIView):
+    """What every call has in common: a body and an answer in JSON, nothing is negotiated, errors are problems."""
+
+    http_method_names = ["get", "head", "post"]
+    metadata_class = None
+    scopes: ClassVar[dict[str, str]] = {}
+
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
+        return None, "application/json"
+
+    @property
+    def default_response_headers(self) -> dict[str, str]:
+        return {}
+
+
+class OpenView(ApiView):
+    """A call that needs no API key."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+
+class MessagesView(ApiView):
     """POST accepts a message; GET lists the caller's, newest first."""
 
-    scopes: ClassVar = {"POST": "send", "GET": "read"}
-    body_limit = settings.SINGLE_BODY_LIMIT
+    scopes = {"POST": "send", "GET": "read"}
 
-    def post(self, request: Request) -> Response:
-        answer = intake.accept(request.user, request.data, idempotency_key=request.headers.get("Idempotency-Key"))
+    def post(self, request: Request) -> HttpResponse:
+        data = bodies.read_json(request, settings.SINGLE_BODY_LIMIT)
+        answer = intake.accept(caller_of(request), data, idempotency_key=request.headers.get("Idempotency-Key"))
         headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
-        return Response(answer.body, status=answer.status, headers=headers)
+        return bodies.response(answer.body, status=answer.status, headers=headers)
 
-    def get(self, request: Request) -> Response:
-        query = _Query(request.query_params.dict(), {"status", "to", "reference", "cursor", "limit"})
-        found = Message.objects.for_client(request.user.id).order_by("-id")
-        for name, lookup in query.filters().items():
-            found = found.filter(**{name: lookup})
+    def get(self, request: Request) -> HttpResponse:
+        query = _Query(request.query_params)
         limit = query.limit()
+        found = _with_attempts(caller_of(request).id).filter(**query.filters()).order_by("-id")
         page = list(found[: limit + 1])
         following = _cursor(page[limit - 1].id) if len(page) > limit else None
-        return Response({"results": [message_body(message) for message in page[:limit]], "next_cursor": following})
+        results = [message_body(message) for message in page[:limit]]
+        return bodies.response({"results": results, "next_cursor": following})
 
 
-class MessageView(APIView):
+class MessageView(ApiView):
     """GET one message with every attempt."""
 
-    scopes: ClassVar = {"GET": "read"}
+    scopes = {"GET": "read"}
 
-    def get(self, request: Request, message_id: uuid.UUID) -> Response:
-        message = Message.objects.for_client(request.user.id).filter(pk=message_id).first()
+    def get(self, request: Request, message_id: uuid.UUID) -> HttpResponse:
+        message = _with_attempts(caller_of(request).id).filter(pk=message_id).first()
         if message is None:
             raise UnknownObject
-        attempts = message.attempts.select_related("provider").order_by("seq")
-        return Response(message_body(message, attempts))
+        return bodies.response(message_body(message))
+
+
+class ReceiptView(OpenView):
+    """POST stores a provider's receipts; workers apply them. Nothing is stored without a good signature."""
+
+    def post(self, request: Request, provider: str, our_reference: str = "") -> HttpResponse:
+        route = tables.get().by_slug(provider)
+        if route is None or route.adapter is None:
+            raise UnknownObject
+        webhook = Webhook(
+            url=settings.PUBLIC_URL + request.get_full_path(),
+            headers={name.lower(): value for name, value in request.headers.items()},
+            body=bodies.read(request, settings.SINGLE_BODY_LIMIT),
+            our_reference=our_reference,
+        )
+        try:
+            route.adapter.verify_receipt(webhook)
+            new = receipts.store(route.id, route.adapter.read_receipts(webhook))
+        except SignatureError:
+            log.warning("receipt with a bad signature", extra={"provider": provider})
+            raise BadSignature from None
+        except (UnreadableReceipt, DataError):  # DataError: a number or a time that no column takes
+            raise UnreadableRequest from None
+        if new:
+            tasks.hint(EVENTS)
+        return HttpResponse(status=204)
+
+
+class LiveView(OpenView):
+    """GET: this process answers."""
+
+    def get(self, request: Request) -> HttpResponse:
+        return bodies.response({"status": "ok"})
+
+
+class ReadyView(OpenView):
+    """GET: the database answers. A broker that is away degrades the service and must not take it out of rotation."""
+
+    def get(self, request: Request) -> HttpResponse:
+        try:
+            rows("SELECT 1")
+        except Error:
+            raise DatabaseAway(retry_after=2) from None
+        return bodies.response({"status": "ok", "database": "ok"})
+
+
+class UnknownView(OpenView):
+    """Any other address below a door: a problem like the others, where Django would show its page."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise UnknownObject
 
 
 class _Query:
     """The query of the list, read strictly: a mistyped filter must not show everything."""
 
-    def __init__(self, params: dict[str, str], known: set[str]) -> None:
-        self._params = params
-        unknown = sorted(params.keys() - known)
-        if unknown:
-            raise _wrong(*((name[:60], "unknown_field", "There is no such parameter.") for name in unknown))
+    KNOWN = frozenset({"status", "to", "reference", "cursor", "limit"})
+
+    def __init__(self, params: QueryDict) -> None:
+        wrong = [(name[:60], "unknown_field", "There is no such parameter.") for name in params.keys() - self.KNOWN]
+        wrong += [(n[:60], "repeated", "Once is enough.") for n, values in params.lists() if len(values) > 1]
+        if wrong:
+            raise _wrong(*sorted(wrong)[:20])
+        self._params = {name: str(values[0]) for name, values in params.lists()}
 
     def filters(self) -> dict[str, Any]:
+        readers = {"status": self._status, "to": self._to, "reference": self._reference, "cursor": self._cursor}
         found: dict[str, Any] = {}
-        if status := self._params.get("status"):
-            if status not in set(Status):
-                raise _wrong(("status", "bad_choice", f"One of {', '.join(Status)}."))
-            found["status"] = status
-        if to := self._params.get("to"):
-            try:
-                found["to"] = numbers.parse(to).msisdn
-            except numbers.InvalidNumber as error:
-                message = "A phone number in E.164 form is expected; a plus is written %2B in a query."
-                raise _wrong(("to", error.reason, message)) from error
-        if reference := self._params.get("reference"):
-            found["reference"] = reference.replace("\x00", "")
-        if cursor := self._params.get("cursor"):
-            found["id__lt"] = _read_cursor(cursor)
+        for name, reader in readers.items():
+            if name in self._params:
+                found |= reader(self._params[name])
         return found
 
     def limit(self) -> int:
         value = self._params.get("limit", str(PAGE))
-        if not value.isascii() or not value.isdigit() or not 1 <= int(value[:9]) <= LONGEST_PAGE:
+        if not _LIMIT.fullmatch(value) or int(value) > LONGEST_PAGE:
             raise _wrong(("limit", "out_of_range", f"From 1 to {LONGEST_PAGE}."))
         return int(value)
 
+    @staticmethod
+    def _status(value: str) -> dict[str, Any]:
+        if value not in set(Status):
+            raise _wrong(("status", "bad_choice", f"One of {', '.join(Status)}."))
+        return {"status": value}
 
-@csrf_exempt
-@require_POST
-def receipt(request: HttpRequest, provider: str, our_reference: str = "") -> HttpResponse:
-    """Stores a provider's receipts and answers; workers apply them. Nothing is stored without a good signature."""
-    try:
-        _receive(request, provider, our_reference)
-    except Refusal as refusal:
-        return problems.plain(refusal)
-    except (DatabaseError, InterfaceError) as error:
-        log.error("receipt of %s not stored: %s", provider, type(error).__name__)
-        return problems.plain(DatabaseAway(retry_after=2))
-    return HttpResponse(status=204)
+    @staticmethod
+    def _to(value: str) -> dict[str, Any]:
+        try:
+            return {"to": numbers.parse(value).msisdn}
+        except numbers.InvalidNumber as error:
+            message = "A phone number in E.164 form is expected; a plus is written %2B in a query."
+            raise _wrong(("to", error.reason, message)) from None
 
+    @staticmethod
+    def _reference(value: str) -> dict[str, Any]:
+        if not 1 <= len(value) <= LONGEST_REFERENCE or "\x00" in value:
+            raise _wrong(("reference", "bad_format", f"From 1 to {LONGEST_REFERENCE} characters, none of them NUL."))
+        return {"reference": value}
 
-def _receive(request: HttpRequest, provider: str, our_reference: str) -> None:
-    if int(request.META.get("CONTENT_LENGTH") or 0) > settings.SINGLE_BODY_LIMIT:
-        raise BodyTooLarge(f"At most {settings.SINGLE_BODY_LIMIT} bytes are read here.")
-    route = tables.get().by_slug(provider)
-    if route is None or route.adapter is None:
-        raise UnknownObject
-    webhook = Webhook(
-        url=settings.PUBLIC_URL + request.get_full_path(),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=request.body,
-        our_reference=our_reference,
-    )
-    try:
-        route.adapter.verify_receipt(webhook)
-        parsed = route.adapter.read_receipts(webhook)
-    except SignatureError as error:
-        log.warning("receipt with a bad signature", extra={"provider": provider})
-        raise BadSignature from error
-    except UnreadableReceipt as error:
-        raise UnreadableRequest from error
-    if receipts.store(route.id, parsed):
-        tasks.hint(EVENTS)
+    @staticmethod
+    def _cursor(value: str) -> dict[str, Any]:
+        if not _CURSOR.fullmatch(value):
+            raise _wrong(("cursor", "bad_format", "Not a cursor of ours."))
+        return {"id__lt": uuid.UUID(bytes=base64.urlsafe_b64decode(value + "=="))}
 
 
-@require_GET
-def live(request: HttpRequest) -> HttpResponse:
-    """This process answers."""
-    return JsonResponse({"status": "ok"})
-
-
-@require_GET
-def ready(request: HttpRequest) -> HttpResponse:
-    """The database answers. A broker that is away degrades the service and must not take it out of rotation."""
-    try:
-        rows("SELECT 1")
-    except (DatabaseError, InterfaceError):
-        return JsonResponse({"status": "unavailable", "database": "away"}, status=503)
-    return JsonResponse({"status": "ok", "database": "ok"})
+def _with_attempts(client_id: uuid.UUID) -> QuerySet[Message]:
+    attempts = Attempt.objects.select_related("provider").order_by("seq")
+    return Message.objects.for_client(client_id).prefetch_related(Prefetch("attempts", attempts))
 
 
 def _wrong(*errors: tuple[str, str, str]) -> InvalidRequest:
@@ -173,10 +209,3 @@ def _wrong(*errors: tuple[str, str, str]) -> InvalidRequest:
 
 def _cursor(message_id: uuid.UUID) -> str:
     return base64.urlsafe_b64encode(message_id.bytes).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(bytes=base64.urlsafe_b64decode(cursor.encode("ascii") + b"=="))
-    except ValueError as error:
-        raise _wrong(("cursor", "bad_format", "Not a cursor of ours.")) from error

@@ -1,11 +1,9 @@
 """From the door to the phone, over real sockets."""
 
-import threading
 import time
 
 import pytest
 
-from messaging import receipts
 from messaging.delivery import Drain
 from messaging.models import Message
 from messaging.states import Status

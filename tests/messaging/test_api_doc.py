@@ -1,0 +1,79 @@
+"""docs/api.md says what the door does."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from messaging import drafts, problems, views
+from messaging.errors import Refusal
+from messaging.models import SCOPES, Message
+from tests.factories import AttemptFactory, ProviderFactory
+from tests.messaging.door import URL
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+
+def section(title):
+    return re.split(r"\n#+ ", PAGE.split(f"# {title}\n", 1)[1])[0]
+
+
+def first_cells(text):
+    return re.findall(r"^\| `([\w-]+)` \|", text, re.MULTILINE)
+
+
+def example(name):
+    return json.loads(re.search(rf"```json {name}\n(.*?)```", PAGE, re.DOTALL)[1])
+
+
+def refusals(base=Refusal):
+    return {found for child in base.__subclasses__() for found in {child, *refusals(child)}}
+
+
+def test_every_error_code_is_in_the_table_with_its_status():
+    told = {(int(status), code) for status, code in re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.MULTILINE)}
+
+    ours = {(refusal.status, refusal.code) for refusal in refusals() if refusal.__module__.startswith("messaging.")}
+    assert told == ours | set(problems.CODES.items())
+    assert len({code for _, code in told}) == len(told)
+
+
+def test_every_field_error_is_in_the_table():
+    modules = ("messaging/drafts.py", "messaging/texts.py", "messaging/intake.py", "messaging/views.py")
+    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in modules)
+    numbers = (ROOT / "routing" / "numbers.py").read_text(encoding="utf-8")
+
+    codes = set(re.findall(r'"([a-z0-9_]+)", (?:f?"[A-Z][a-z ]|problem\)|message\)|" if)', source))
+    codes |= set(re.findall(r'InvalidNumber\("(\w+)"\)', numbers)) | {"required"}
+    assert set(first_cells(section("Field errors"))) == codes
+
+
+def test_every_field_parameter_and_scope_is_explained():
+    assert set(first_cells(section("Send a message"))) == drafts.FIELDS
+    assert set(first_cells(section("List messages"))) == views._Query.KNOWN
+    assert set(first_cells(section("Keys"))) == set(SCOPES)
+
+
+def test_the_figures_are_those_of_the_code():
+    for figure in (drafts.SHORTEST_VALIDITY, drafts.LONGEST_VALIDITY, *drafts.VALIDITY.values()):
+        assert re.search(rf"\b{figure}\b", section("Send a message"))
+    assert f"1 to {views.LONGEST_PAGE}, {views.PAGE} without" in section("List messages")
+
+
+@pytest.mark.django_db
+def test_the_examples_are_answered_as_they_are_shown(api):
+    provider = ProviderFactory(price="0.04")
+
+    accepted = api.post(URL, example("request"), format="json").json()
+    AttemptFactory(message=Message.objects.get(), provider=provider)
+    message = api.get(f"{URL}/{accepted['id']}").json()
+    problem = api.post(URL, example("request") | {"text": "", "validty": 1}, format="json").json()
+
+    varying = ("id", "created_at", "expires_at")
+    assert list(accepted) == list(example("accepted"))
+    assert all(accepted[name] == value for name, value in example("accepted").items() if name not in varying)
+    assert list(message) == list(example("message"))
+    assert list(message["attempts"][0]) == list(example("message")["attempts"][0])
+    assert problem == example("problem")
