@@ -1,12 +1,10 @@
-"""The only I/O of the send path: connections, timeouts, the gate, and the names of network failures.
+"""The only I/O of the send path: connections, timeouts, the gate, the names of network failures. It never repeats.
 
 What a failure means depends on the phase it struck in, not on its class:
 
     before the gate was passed   no byte has left            Unavailable   surely not processed
     at the gate                  the call is too old to send GateRefused
     after it                     bytes may have left         Ambiguous     may have been processed
-
-Nothing here is ever sent a second time.
 """
 
 import asyncio
@@ -14,21 +12,23 @@ import contextlib
 import errno
 import logging
 import os
+import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import aiohttp
 import uvloop
 from aiohttp import client_exceptions as errors
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import Connection
+from aiohttp.connector import AddrInfoType, Connection
 from django.conf import settings
 from yarl import URL
 
@@ -98,13 +98,11 @@ def verdict(error: BaseException, *, written: bool) -> Unavailable | Ambiguous |
         return GateRefused()
     cause = error.os_error if isinstance(error, errors.ClientConnectorError) else error
     named = cause if type(error) is errors.ClientConnectorError else error
-    generic = "failed_in_flight" if written else "not_sent"
-    code = next((CODES[cls] for cls in type(named).__mro__ if cls in CODES), generic)
-    return (Ambiguous if written else Unavailable)(code, _detail(cause))
+    kind, generic = (Ambiguous, "failed_in_flight") if written else (Unavailable, "not_sent")
+    return kind(next((CODES[cls] for cls in type(named).__mro__ if cls in CODES), generic), _detail(cause))
 
 
 def _detail(error: BaseException) -> str:
-    """The class and the system's or OpenSSL's own word, for example "OSError EHOSTUNREACH"."""
     word = getattr(error, "verify_message", None) or getattr(error, "reason", None)
     return f"{type(error).__name__} {word or errno.errorcode.get(getattr(error, 'errno', None) or 0, '')}".rstrip()
 
@@ -120,7 +118,6 @@ class _Flight:
     written: bool = False
 
     def pass_gate(self) -> None:
-        """Raises GateClosed."""
         if boottime() > self.call.gate:
             raise GateClosed
         self.written = True
@@ -212,33 +209,35 @@ class Transport:
         self._owed, self._thread, self._lock = set(), None, threading.Lock()
 
     def _run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._serve())
-        finally:
-            self._abandon(self._owed, asyncio.CancelledError())
+        with contextlib.ExitStack() as at_end:
+            at_end.callback(self._abandon, self._owed, asyncio.CancelledError())
+            runner = at_end.enter_context(asyncio.Runner(loop_factory=lambda: self._loop))
+            at_end.callback(self._ended.set)  # however the loop ended: nothing starts on it any more
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         # No await before the session is there: a call started meanwhile begins after this first step.
+        pool = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=DNS_TTL, socket_factory=_socket
+        )
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=DNS_TTL),
+            connector=pool,
             request_class=_GatedRequest,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=self._timeouts,
             headers={"User-Agent": "mexar-messaging"},
             skip_auto_headers=("Accept-Encoding", "Content-Type"),
-            trust_env=False,
         ) as self._session:
             # aiohttp would repeat an idempotent request when a kept-alive connection drops.
             self._session._retry_connection = False
             await self._ended.wait()
-            for flight in self._owed:
+            for flight in tuple(self._owed):
                 if flight.task is not None:
                     flight.task.cancel()
 
     def _start(self, flights: list[_Flight]) -> None:
         for flight in flights:
-            if flight in self._owed:
+            if flight in self._owed and not self._ended.is_set():
                 flight.task = self._loop.create_task(self._perform(flight))
 
     async def _perform(self, flight: _Flight) -> None:
@@ -252,10 +251,8 @@ class Transport:
         self._finish(flight, result)
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        url, body = _url(request.url), request.body or None
-        response = await self._session.request(
-            request.method, url, headers=request.headers, data=body, allow_redirects=False
-        )
+        url, headers, body = _url(request.url), request.headers, request.body or None
+        response = await self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
         try:
             answer = bytearray()
             while not response.content.at_eof():
@@ -264,8 +261,7 @@ class Transport:
                     raise AnswerTooLarge
         finally:
             response.close()  # an answer read to its end has given its connection back already
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return HttpResponse(response.status, headers, bytes(answer))
+        return HttpResponse(response.status, {n.lower(): v for n, v in response.headers.items()}, bytes(answer))
 
     def _abandon(self, flights: Iterable[_Flight], error: BaseException) -> None:
         for flight in tuple(flights):
@@ -282,9 +278,14 @@ class Transport:
             logger.exception("the receiver of a result failed")
 
 
-@lru_cache(maxsize=1024)
-def _url(url: str) -> URL:
-    return URL(url, encoded=True)
+def _socket(address: AddrInfoType) -> socket.socket:
+    made = socket.socket(*address[:3])
+    # Closing drops what was not delivered. Else the kernel goes on, and a request given up long ago still arrives.
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return made
+
+
+_url = lru_cache(maxsize=1024)(partial(URL, encoded=True))
 
 
 _transports: dict[tuple[float, float, float], Transport] = {}
@@ -292,6 +293,5 @@ _transports: dict[tuple[float, float, float], Transport] = {}
 
 def transport() -> Transport:
     """The process's one transport; the only reader of settings here."""
-    connect, read, total = timeouts = (settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT, settings.TOTAL_TIMEOUT)
-    made = _transports.get(timeouts) or Transport(connect=connect, read=read, total=total)
-    return _transports.setdefault(timeouts, made)
+    connect, read, total = key = (settings.CONNECT_TIMEOUT, settings.READ_TIMEOUT, settings.TOTAL_TIMEOUT)
+    return _transports.get(key) or _transports.setdefault(key, Transport(connect=connect, read=read, total=total))

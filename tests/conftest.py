@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from rest_framework.test import APIClient
 
+from config.local.postgres import die_with_parent
 from messaging import authentication, clients, texts
 from messaging.clients import issue_key
 from providers import health
@@ -81,8 +82,14 @@ class Carriers:
             path = directory / "carriers.toml"
             path.write_text(config)
             command += ["--config", str(path)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        self._wait()
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, preexec_fn=die_with_parent(signal.SIGTERM)
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self.process.kill()
+            raise
 
     def _wait(self) -> None:
         for _ in range(200):

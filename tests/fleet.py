@@ -46,7 +46,7 @@ class Process:
             self._process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**environment, "PROCESS_NAME": name},
+                env={"PROCESS_NAME": name, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -67,13 +67,9 @@ class Process:
             os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
-        """`kill -9` of the process and its children; returns when none of them runs."""
+        """`kill -9` of the process and its children."""
         self.signal(signal.SIGKILL)
         self._process.wait()
-        with suppress(ProcessLookupError):
-            for _ in range(100):
-                os.killpg(self._process.pid, 0)
-                time.sleep(0.02)
 
     def stop(self, seconds: float = 30.0) -> None:
         """The leader alone is asked: dramatiq passes the signal on, and a second one would make it drop everything."""
