@@ -195,6 +195,11 @@ POLL = positive("POLL", 2)  # every worker looks for due work this often, hints 
 SWEEP = positive("SWEEP", 1)  # pause between two rounds of the sweeper
 MAX_ATTEMPTS = int(positive("MAX_ATTEMPTS", 3))  # attempts that a provider answered or may have taken
 RESOLVE_WAIT = positive("RESOLVE_WAIT", 15)  # a look-up is not asked sooner than this after the submit
+if RESOLVE_WAIT <= GATE:
+    raise ImproperlyConfigured(
+        f"RESOLVE_WAIT ({RESOLVE_WAIT:g} s) must be above GATE ({GATE:g} s): "
+        "until the gate has closed a submit may still leave, and not finding it proves nothing."
+    )
 RECHECK_WAIT = positive("RECHECK_WAIT", 10)  # between two "not found" that together prove it
 RECEIPT_GRACE = positive("RECEIPT_GRACE", 60)  # an unknown that only a receipt can settle is held after this
 RECEIPT_GRACE_OTP = positive("RECEIPT_GRACE_OTP", 10)  # ... and an otp is sent again after this

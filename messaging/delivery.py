@@ -124,7 +124,6 @@ def _intend(steps: Sequence[tuple[Due, Go]]) -> dict[uuid.UUID, tuple[uuid.UUID,
             "our_reference": uuid.UUID(bytes=secrets.token_bytes(16)),
             "provider_id": step.route.id,
             "price": step.price,
-            "cost": step.price * message.segments,
             "currency": step.currency,
             "decision": step.decision,
         }
@@ -168,17 +167,17 @@ ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
 _INTEND = """
 WITH r AS (
   SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, attempt_id uuid, our_reference uuid,
-    provider_id bigint, price numeric, cost numeric, currency text, decision jsonb)
+    provider_id bigint, price numeric, currency text, decision jsonb)
 ), m AS (
   UPDATE messaging_message m SET status = 'sending', attempt_count = m.attempt_count + 1, decision = r.decision,
     lease_until = clock_timestamp() + %(lease)s * interval '1 second'
   FROM r WHERE m.id = r.message_id AND m.status = 'queued'
   RETURNING m.id, m.attempt_count, m.segments
 )
-INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, status, price, cost, currency,
+INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, status, price, currency,
   segments, started_at)
-SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, 'intent', r.price, r.cost, r.currency,
-  m.segments, date_trunc('milliseconds', clock_timestamp())
+SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, 'intent', r.price, r.currency, m.segments,
+  date_trunc('milliseconds', clock_timestamp())
 FROM r JOIN m ON m.id = r.message_id
 RETURNING message_id, id, our_reference, started_at
 """
@@ -259,9 +258,9 @@ UPDATE messaging_attempt a SET
   status = CASE WHEN a.status IN ('intent', 'unknown') THEN r.status ELSE a.status END,
   error_code = coalesce(r.code, ''), error_detail = coalesce(r.detail, ''),
   provider_reference = coalesce(r.reference, ''),
-  cost = coalesce(r.cost, a.cost), currency = coalesce(r.currency, a.currency),
-  segments = coalesce(r.segments, a.segments), finished_at = clock_timestamp(),
-  resolve_at = clock_timestamp() + r.look * interval '1 second'
+  cost = CASE WHEN r.status = 'accepted' THEN coalesce(r.cost, a.price * coalesce(r.segments, a.segments)) END,
+  currency = coalesce(r.currency, a.currency), segments = coalesce(r.segments, a.segments),
+  finished_at = clock_timestamp(), resolve_at = clock_timestamp() + r.look * interval '1 second'
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, code text, detail text, reference text,
   cost numeric, currency text, segments int, look float8)
 WHERE a.id = r.id

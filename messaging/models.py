@@ -218,7 +218,8 @@ class Attempt(models.Model):
     error_detail = models.CharField(max_length=200, blank=True, db_default="")
     provider_reference = models.CharField(max_length=100, blank=True, db_default="")
     price = models.DecimalField(max_digits=12, decimal_places=6, null=True)  # per segment, by our book
-    cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)  # of the whole; the provider's word wins
+    # Of the whole, once it was taken or may have been; the provider's word wins over our book.
+    cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
     currency = models.CharField(max_length=3, blank=True, db_default="")
     segments = models.PositiveSmallIntegerField()
     receipt_status = models.CharField(max_length=12, blank=True, db_default="")

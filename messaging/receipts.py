@@ -256,7 +256,9 @@ def _save(attempts: dict[uuid.UUID, _Attempt], done: list[dict[str, Any]]) -> No
             """
             UPDATE messaging_attempt a SET
               status = coalesce(r.status, a.status), receipt_status = coalesce(r.receipt_status, a.receipt_status),
-              receipt_at = coalesce(r.receipt_at, a.receipt_at), cost = coalesce(r.cost, a.cost),
+              receipt_at = coalesce(r.receipt_at, a.receipt_at),
+              cost = coalesce(r.cost, a.cost,
+                CASE WHEN r.status IS NOT NULL THEN a.price * coalesce(r.segments, a.segments) END),
               currency = coalesce(r.currency, a.currency), segments = coalesce(r.segments, a.segments),
               error_code = coalesce(r.error_code, a.error_code),
               finished_at = coalesce(a.finished_at, clock_timestamp()),

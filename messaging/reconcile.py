@@ -301,7 +301,8 @@ def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
         UPDATE messaging_attempt a SET status = r.status, not_found = r.not_found, resolve_lease_until = NULL,
           resolve_at = clock_timestamp() + r.again * interval '1 second',
           error_code = CASE WHEN r.error_code <> '' OR r.status = 'accepted' THEN r.error_code ELSE a.error_code END,
-          provider_reference = coalesce(r.provider_reference, a.provider_reference), cost = coalesce(r.cost, a.cost),
+          provider_reference = coalesce(r.provider_reference, a.provider_reference),
+          cost = CASE WHEN r.status NOT IN ('unknown', 'not_sent') THEN coalesce(r.cost, a.price * a.segments) END,
           finished_at = CASE WHEN r.status = 'unknown' THEN a.finished_at ELSE clock_timestamp() END
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, again float8, not_found int,
           error_code text, provider_reference text, cost numeric)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
@@ -10,6 +10,9 @@ from providers.adapters import ADAPTERS, adapter_class
 from providers.adapters.base import Adapter, Resolve
 from providers.credentials import ring
 from providers.types import Account
+
+# Hosts without a dot are right inside a private network, which URLField refuses.
+BASE_URL = RegexValidator(r"^https?://[^\s/?#@]+(/[^\s?#]*)?\Z", "An http or https address without a query.")
 
 
 def adapter_choices() -> list[tuple[str, str]]:
@@ -22,7 +25,9 @@ class Provider(models.Model):
     slug = models.SlugField(max_length=40, unique=True, help_text="Its name in the API, in events and in rules. Fixed.")
     name = models.CharField(max_length=80)
     adapter = models.CharField(max_length=40, choices=adapter_choices)
-    base_url = models.URLField(blank=True, help_text="The vendor's own address when empty.")
+    base_url = models.CharField(
+        max_length=200, blank=True, validators=[BASE_URL], help_text="The vendor's own address when empty."
+    )
     sender = models.CharField(
         max_length=20, blank=True, help_text="What the handset shows where neither message nor client names a sender."
     )

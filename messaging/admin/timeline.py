@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from messaging.models import Attempt, Event, Message, Receipt
-from messaging.states import AttemptStatus, Status
+from messaging.states import Status
 from providers.pages import COLOUR_OF
 
 LONGEST = 200  # rows of a kind: more than any healthy message has
@@ -115,8 +115,7 @@ def _filled(facts: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 def cost(attempt: Attempt) -> str:
     """What it took; nothing where nothing was sent."""
-    free = attempt.cost is None or attempt.status in (AttemptStatus.NOT_SENT, AttemptStatus.REJECTED)
-    return "" if free else f"{plain(attempt.cost)} {attempt.currency}"
+    return "" if attempt.cost is None else f"{plain(attempt.cost)} {attempt.currency}"
 
 
 def moment(at: datetime | None) -> str:

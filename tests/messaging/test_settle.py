@@ -70,6 +70,19 @@ def test_accepted_keeps_what_the_provider_said(provider):
     assert Event.objects.get().data["provider"] == "cheap"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "cost"),
+    [(accepted(), "0.120000"), (Unavailable("refused"), "None"), (Rejected(Scope.ROUTE, "no"), "None")],
+    ids=["accepted", "unavailable", "rejected"],
+)
+def test_only_what_was_taken_costs(provider, outcome, cost):
+    MessageFactory(segments=3)
+
+    settle(claim_one(), outcome)
+
+    assert str(only_attempt().cost) == cost
+
+
 def test_refused_route_is_barred_and_spends_the_allowance(provider):
     MessageFactory()
 
