@@ -146,6 +146,7 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "application_name": env.str("PROCESS_NAME", default="messaging"),
         "connect_timeout": 5,
+        "prepare_threshold": 5,  # allows prepared statements; providers/sql.py says which
         "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
     }
 )

@@ -162,7 +162,7 @@ def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, tuple[
         }
         for item in batch
     ]
-    found = rows(_INSERT, {"rows": records(values), "client": caller.id})
+    found = rows(_INSERT, {"rows": records(values), "client": caller.id}, planned_once=True)
     for lane in {item.draft.message_class.value for item in batch}:
         transaction.on_commit(partial(tasks.hint, lane), robust=True)
     return {row[0]: (row[1], row[2], row[3]) for row in found}

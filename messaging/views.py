@@ -43,7 +43,6 @@ class ApiView(APIView):
     """What every call has in common: a body and an answer in JSON, nothing is negotiated, errors are problems."""
 
     http_method_names = ["get", "head", "post"]
-    metadata_class = None
     scopes: ClassVar[dict[str, str]] = {}
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:

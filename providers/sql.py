@@ -4,13 +4,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
+import psycopg
 from django.db import connection
 
 
-def rows(statement: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
-    """Runs one statement on this thread's connection and returns what it returns."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, params)
+def rows(
+    statement: str, params: Mapping[str, Any] | None = None, *, planned_once: bool = False
+) -> list[tuple[Any, ...]]:
+    """Runs one statement on this thread's connection, in its transaction, and returns what it returns.
+
+    `planned_once` prepares it on the connection: for a hot statement whose plan does not depend on how
+    full the tables are. (A look-up planned on an empty table would go on scanning it when it is large.)
+    """
+    connection.close_if_health_check_failed()
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        cursor.execute(statement, params, prepare=planned_once)
         return cursor.fetchall() if cursor.description else []
 
 
