@@ -105,6 +105,11 @@ class Fleet:
         for process in self._started:
             process.kill()
 
+    def report(self) -> str:
+        """What runs, and the last lines of each, for a test that waits in vain."""
+        running = [process for process in self._started if not process.ended]
+        return "\n".join(f"{process.name}:\n" + "\n".join(process.output.splitlines()[-8:]) for process in running)
+
     def worker(self, *lanes: str, extra_module: str = "", **environment: str) -> Process:
         if extra_module:
             command = [sys.executable, "-m", "dramatiq", "django_dramatiq.setup", "messaging.tasks", extra_module]

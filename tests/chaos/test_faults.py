@@ -123,7 +123,7 @@ def play(stage: Stage) -> Story:
             sweeper = stage.fleet.sweeper()
     with suppress(AssertionError):
         wait_for(lambda: not unfinished(), 180, pause=0.5)
-    assert unfinished() == [], "these messages have not come to an end"
+    assert unfinished() == [], f"these messages have not come to an end\n{stage.fleet.report()}"
     gather(stage, story)
     return story
 
