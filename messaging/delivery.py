@@ -45,6 +45,7 @@ from routing.snapshot import Route, tables
 log = logging.getLogger(__name__)
 
 GROUP_WAIT = 0.02  # seconds for which the first outcome of a group waits for others
+CLAIM_PAUSE = 0.05  # seconds between two claims for messages that were put off; below throughput.BURST
 _WAKE = object()
 
 
@@ -154,6 +155,17 @@ def _offer(message: Due, step: Go, started: tuple[uuid.UUID, uuid.UUID, datetime
     except Exception as error:  # an adapter's mistake is one message's route, not the batch's end
         log.error("adapter could not build a request: %s", type(error).__name__, extra={"provider": route.slug})
     return Offer(attempt_id, message.id, our_reference, route, message.country, message.message_class, started_at, call)
+
+
+def next_due(lane: str) -> float:
+    """Seconds until a waiting message of that lane is due; infinite without one."""
+    ((seconds,),) = rows(
+        """
+        SELECT extract(epoch FROM min(not_before) - clock_timestamp())::float8 FROM messaging_message
+        WHERE status = 'queued' AND message_class = %(lane)s""",
+        {"lane": lane},
+    )
+    return float("inf") if seconds is None else float(seconds)
 
 
 _DUE = """
@@ -339,6 +351,7 @@ class Drain(threading.Thread):
         self._in_flight = 0
         self._stopping = threading.Event()
         self._unsettled: list[Outcomes] = []
+        self._look_at = 0.0  # time.monotonic() of the next claim, hints or none
 
     def wake(self) -> None:
         self._inbox.put(_WAKE)
@@ -354,7 +367,7 @@ class Drain(threading.Thread):
             try:
                 if more and self._room():
                     more = self._claim()
-                more |= self._collect(wait=0.0 if more and self._room() else self._patience())
+                more |= self._collect(wait=self._patience(more))
                 if self._unsettled:
                     settle(self._unsettled)
                     # Who was refused by one provider is due again at once for the next.
@@ -374,8 +387,10 @@ class Drain(threading.Thread):
         """May we claim? Only with a quarter of the slots free: claims stay large when the lane is loaded."""
         return not self._stopping.is_set() and self._slots - self._in_flight >= max(1, self._slots // 4)
 
-    def _patience(self) -> float:
-        return float(settings.POLL) * random.uniform(0.75, 1.25)
+    def _patience(self, more: bool) -> float:
+        if not more:
+            return max(0.0, self._look_at - time.monotonic())
+        return 0.0 if self._room() else float(settings.POLL)
 
     def _claim(self) -> bool:
         free = self._slots - self._in_flight
@@ -387,7 +402,12 @@ class Drain(threading.Thread):
                 self._inbox.put((offer, Rejected(Scope.ROUTE, "unbuildable")))
         if calls:
             transport().offer(calls, lambda offer, result: self._inbox.put((offer, result)))
-        return due == free
+        if due == free:
+            return True
+        # A message that waits for its rate token must not wait for the poll as well.
+        poll = settings.POLL * random.uniform(0.75, 1.25)
+        self._look_at = time.monotonic() + min(max(CLAIM_PAUSE, next_due(self.lane)), poll)
+        return False
 
     def _collect(self, wait: float) -> bool:
         """Takes outcomes as they come; True when somebody says that there is work, or when it is time to look."""

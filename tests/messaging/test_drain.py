@@ -10,6 +10,7 @@ from messaging import tasks
 from messaging.delivery import Drain
 from messaging.models import Attempt, Message
 from messaging.states import Status
+from providers import throughput
 from tests.factories import ClientFactory, MessageFactory, ProviderFactory
 from tests.messaging.wire import ACCEPTED
 
@@ -213,3 +214,17 @@ def test_many_hints_become_few(monkeypatch):
     time.sleep(0.2)
 
     assert 1 <= len(sent) <= 25
+
+
+def test_provider_gets_its_whole_rate_and_no_more_between_two_polls(provider, wire, drain, settings):
+    settings.POLL = 30
+    provider.rate = 40
+    provider.save()
+    MessageFactory.create_batch(60, client=ClientFactory())
+    began = time.monotonic()
+
+    drain.start()
+    wait_for(all_sent, seconds=8)
+
+    assert len(wire.requests) == 60
+    assert time.monotonic() - began >= 60 / 40 - throughput.BURST - 0.1
