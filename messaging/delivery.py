@@ -15,12 +15,12 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from messaging import outbox, receipts, reconcile, submissions
 from messaging.models import Locked, Message, Move, uuid7
@@ -234,6 +234,26 @@ def settle(group: Sequence[Outcomes]) -> None:
     outbox.tell_health(health.record(filter(None, map(_fact, group))))
 
 
+def settle_apart(group: Sequence[Outcomes]) -> None:
+    """Settles a group in which an answer that the database refuses costs nobody else's outcome.
+
+    A price or a count out of any range proves nothing: such an answer is ambiguous.
+    """
+    try:
+        settle(group)
+    except (OperationalError, InterfaceError):
+        raise  # the database is away, not at odds with a value
+    except Exception as error:
+        if len(group) > 1:
+            for done in group:
+                settle_apart([done])
+        elif not isinstance(group[0].outcome, Ambiguous):
+            log.error("unstorable answer: %s", type(error).__name__, extra={"provider": group[0].offer.route.slug})
+            settle_apart([replace(group[0], outcome=Ambiguous("unstorable_answer", type(error).__name__))])
+        else:
+            raise
+
+
 def _close(group: Sequence[Outcomes]) -> dict[uuid.UUID, str]:
     """Writes the attempts; returns attempt id -> the status it had, for those that were written.
 
@@ -369,7 +389,7 @@ class Drain(threading.Thread):
                     more = self._claim()
                 more |= self._collect(wait=self._patience(more))
                 if self._unsettled:
-                    settle(self._unsettled)
+                    settle_apart(self._unsettled)
                     # Who was refused by one provider is due again at once for the next.
                     more |= any(not isinstance(done.outcome, Accepted) for done in self._unsettled)
                     self._unsettled = []
@@ -436,8 +456,6 @@ class Drain(threading.Thread):
         self._unsettled.append(done)
 
     def _recover(self) -> None:
-        """Outcomes are kept until their lease is over; then the sweeper has them."""
+        """Outcomes are kept, no more than there are slots: one whose lease has ended writes nothing, or is evidence."""
         connection.close()
-        oldest = time.time() - settings.LEASE
-        self._unsettled = [done for done in self._unsettled if done.offer.started_at.timestamp() > oldest]
-        self._stopping.wait(1.0)
+        time.sleep(1.0)

@@ -228,3 +228,18 @@ def test_provider_gets_its_whole_rate_and_no_more_between_two_polls(provider, wi
 
     assert len(wire.requests) == 60
     assert time.monotonic() - began >= 60 / 40 - throughput.BURST - 0.1
+
+
+@pytest.mark.parametrize("oddity", [{"price": "1e30"}, {"segments": -1}, {"segments": 2**70}], ids=str)
+def test_answer_that_cannot_be_stored_is_ambiguous_and_costs_nobody_else(provider, wire, drain, oddity):
+    status, body = ACCEPTED
+    wire.answer = lambda *request: (status, {**body, **oddity} if b"odd" in request[3] else body)
+    client = ClientFactory()
+    odd = MessageFactory(client=client, text="odd")
+    MessageFactory.create_batch(5, client=client)
+
+    drain.start()
+    wait_for(lambda: Message.objects.filter(status=Status.SENT).count() == 5, seconds=3)
+    wait_for(lambda: Message.objects.get(pk=odd.pk).status == Status.UNKNOWN, seconds=3)
+
+    assert Attempt.objects.get(message=odd).error_code == "unstorable_answer"
