@@ -8,13 +8,13 @@ possible duplicate, everything else is held for staff or for a receipt.
 import logging
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from messaging import submissions
 from messaging.models import Locked, Message, Move
@@ -34,6 +34,7 @@ KEY_WAIT = 2.0  # seconds before the first re-post: the first request may still 
 OTP_PATIENCE = 5.0  # seconds after which an otp is asked for, however slow the look-up
 ABANDON = 72 * 3600.0  # seconds; then a person must look
 LONGEST_PAUSE = 300.0
+WORKER_LOST = "worker_lost"
 _CLOSED = {
     AttemptStatus.DELIVERED: Status.DELIVERED,
     AttemptStatus.UNDELIVERED: Status.UNDELIVERED,
@@ -54,20 +55,37 @@ def first_look(route: Route | None, message_class: str) -> float:
             return settings.RECEIPT_GRACE_OTP if otp else settings.RECEIPT_GRACE
 
 
-def run() -> int:
-    """Looks at one group of unknown attempts that are due; returns how many there were."""
-    doubts = _claim()
+def run(classes: Collection[str] = tuple(MessageClass)) -> int:
+    """Looks at one group of unknown attempts of those classes that are due; returns how many there were."""
+    doubts = _claim(classes)
     answers = _ask(doubts)
     if doubts:
-        _settle([(doubt, answers.get(doubt.attempt_id)) for doubt in doubts])
+        _settle_apart([(doubt, answers.get(doubt.attempt_id)) for doubt in doubts])
     return len(doubts)
+
+
+def _settle_apart(answers: Sequence[tuple["Doubt", Outcome | Lookup | None]]) -> None:
+    """An answer that the database refuses proves nothing, and costs nobody else's."""
+    try:
+        _settle(answers)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        if len(answers) > 1:
+            for one in answers:
+                _settle_apart([one])
+        elif answers[0][1] is not None:
+            log.error("unstorable answer: %s", type(error).__name__, extra={"attempt": str(answers[0][0].attempt_id)})
+            _settle_apart([(answers[0][0], None)])
+        else:
+            raise
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """An unknown attempt, leased to this worker. `age` and `left` are in seconds by the database's clock."""
 
-    gate: float  # CLOCK_BOOTTIME
+    claimed: float  # CLOCK_BOOTTIME, before the claim
     attempt_id: uuid.UUID
     message_id: uuid.UUID
     provider_id: int
@@ -75,7 +93,9 @@ class Doubt:
     started_at: datetime
     not_found: int
     age: float
+    error_code: str
     left: float  # of the message's validity
+    status: str  # the message's
     message_class: str
     to: str
     text: str
@@ -89,25 +109,26 @@ class Doubt:
         return self.message_class == MessageClass.OTP
 
 
-def _claim() -> list[Doubt]:
-    gate = boottime() + settings.GATE
+def _claim(classes: Collection[str]) -> list[Doubt]:
+    claimed = boottime()
     found = rows(
         f"""
         WITH due AS (
-          SELECT id FROM messaging_attempt
-          WHERE status = 'unknown' AND resolve_at <= clock_timestamp()
-            AND coalesce(resolve_lease_until, '-infinity') <= clock_timestamp()
-          ORDER BY resolve_at LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
+          SELECT a.id FROM messaging_attempt a JOIN messaging_message m ON m.id = a.message_id
+          WHERE a.status = 'unknown' AND a.resolve_at <= clock_timestamp()
+            AND coalesce(a.resolve_lease_until, '-infinity') <= clock_timestamp()
+            AND m.message_class = ANY(%(classes)s)
+          ORDER BY a.resolve_at LIMIT {GROUP} FOR UPDATE OF a SKIP LOCKED)
         UPDATE messaging_attempt a
         SET resolve_lease_until = clock_timestamp() + %(lease)s * interval '1 second'
         FROM due, messaging_message m WHERE a.id = due.id AND m.id = a.message_id
         RETURNING a.id, a.message_id, a.provider_id, a.our_reference, a.started_at, a.not_found,
-          extract(epoch FROM clock_timestamp() - a.started_at)::float8,
-          extract(epoch FROM m.expires_at - clock_timestamp())::float8,
+          extract(epoch FROM clock_timestamp() - a.started_at)::float8, a.error_code,
+          extract(epoch FROM m.expires_at - clock_timestamp())::float8, m.status,
           m.message_class, m."to", m.text, m.sender, m.encoding, m.segments, m.expires_at""",  # noqa: S608
-        {"lease": settings.LEASE},
+        {"lease": settings.LEASE, "classes": list(classes)},
     )
-    return [Doubt(gate, *row) for row in found]
+    return [Doubt(claimed, *row) for row in found]
 
 
 def _ask(doubts: Sequence[Doubt]) -> dict[uuid.UUID, Outcome | Lookup]:
@@ -139,14 +160,23 @@ def _ask(doubts: Sequence[Doubt]) -> dict[uuid.UUID, Outcome | Lookup]:
 def _call(doubt: Doubt, route: Route | None) -> Call | None:
     if route is None or route.adapter is None:
         return None
-    match route.resolve:
-        case Resolve.KEY if doubt.age < route.window and doubt.left > 0:
-            # The same bytes with the same reference. Never past the validity: it may be the first post that leaves.
-            return Call(route.adapter.build_send(_submission(doubt, route)), min(doubt.gate, boottime() + doubt.left))
-        case Resolve.LOOKUP | Resolve.LIST:
-            return Call(route.adapter.build_lookup(_submission(doubt, route)), doubt.gate)
-        case _:
-            return None
+    try:
+        if _may_repost(doubt, route):
+            # The same bytes with the same reference. Not past the validity, since it may be the first post that
+            # leaves, and not past the window, where the key is forgotten.
+            open_for = min(settings.GATE, doubt.left, route.window - doubt.age)
+            return Call(route.adapter.build_send(_submission(doubt, route)), doubt.claimed + open_for)
+        if route.resolve in (Resolve.LOOKUP, Resolve.LIST):
+            return Call(route.adapter.build_lookup(_submission(doubt, route)), doubt.claimed + settings.GATE)
+    except Exception as error:  # an adapter's mistake is one attempt's silence, not the group's end
+        log.error("adapter could not build a request: %s", type(error).__name__, extra={"provider": route.slug})
+    return None
+
+
+def _may_repost(doubt: Doubt, route: Route) -> bool:
+    """A message that another attempt's receipt has closed meanwhile would be sent a second time."""
+    in_time = doubt.age < route.window and doubt.left > 0
+    return route.resolve == Resolve.KEY and doubt.status == Status.UNKNOWN and in_time
 
 
 def _submission(doubt: Doubt, route: Route) -> Any:
@@ -168,11 +198,12 @@ def _read(doubt: Doubt, route: Route, result: Result) -> Outcome | Lookup:
         return Undecided(result.code)
     adapter = route.adapter
     assert adapter is not None  # noqa: S101  nothing was asked without one
-    if route.resolve == Resolve.KEY:
-        return adapter.read_send(result)
     try:
+        if route.resolve == Resolve.KEY:
+            return adapter.read_send(result)
         return adapter.read_lookup(_submission(doubt, route), result)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:
+        log.error("adapter could not read an answer: %s", type(error).__name__, extra={"provider": route.slug})
         return Undecided("unreadable_answer", type(error).__name__)
 
 
@@ -241,7 +272,9 @@ def _rule(doubt: Doubt, route: Route | None, answer: Outcome | Lookup | None, me
         case NotFound() if route and doubt.age >= _proof_age(route) and route.resolve == Resolve.LOOKUP:
             if doubt.not_found == 0:
                 return _Ruling(again=settings.RECHECK_WAIT, not_found=1)
-            back = Move(doubt.message_id, Status.QUEUED, delay=0)
+            # A worker that was lost is not the provider's fault; an answer that was lost is.
+            mark = "" if doubt.error_code == WORKER_LOST else "tried"
+            back = Move(doubt.message_id, Status.QUEUED, delay=0, provider_id=doubt.provider_id, mark=mark)
             return _Ruling(AttemptStatus.NOT_SENT, error_code="not_found", moves=(back,))
     return _undecided(doubt, route, message)
 
@@ -255,18 +288,16 @@ def _rejected(doubt: Doubt, answer: Rejected) -> _Ruling:
 
 
 def _undecided(doubt: Doubt, route: Route | None, message: Locked) -> _Ruling:
-    can_ask = route is not None and (
-        route.resolve in (Resolve.LOOKUP, Resolve.LIST)
-        or (route.resolve == Resolve.KEY and doubt.age < route.window and doubt.left > 0)
-    )
+    can_ask = route is not None and (route.resolve in (Resolve.LOOKUP, Resolve.LIST) or _may_repost(doubt, route))
     grace = settings.RECEIPT_GRACE_OTP if doubt.otp else settings.RECEIPT_GRACE
-    if doubt.otp and doubt.left > 0 and doubt.age >= grace and message.spent < settings.MAX_ATTEMPTS:
+    # The last of the allowance is not superseded: it would end as failed, which says that it surely was not sent.
+    if doubt.otp and doubt.left > 0 and doubt.age >= grace and message.spent + 1 < settings.MAX_ATTEMPTS:
         again = Move(
             doubt.message_id,
             Status.QUEUED,
             delay=0,
             provider_id=doubt.provider_id,
-            mark="barred",
+            mark="tried",  # not barred: where no other provider is left it goes there again
             spent=1,
             possible_duplicate=True,
         )

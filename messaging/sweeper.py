@@ -51,14 +51,17 @@ def lost_leases() -> set[str]:
         ]
         rows(
             """
-            UPDATE messaging_attempt a SET status = 'unknown', error_code = 'worker_lost',
+            UPDATE messaging_attempt a SET status = 'unknown', error_code = %(code)s,
               finished_at = clock_timestamp(), resolve_at = a.started_at + r.look * interval '1 second'
             FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, look float8)
             WHERE a.id = r.id AND a.status = 'intent'""",
-            {"rows": records(values)},
+            {"rows": records(values), "code": reconcile.WORKER_LOST},
         )
         Message.objects.transition(
-            [Move(message, Status.UNKNOWN, error_code="worker_lost", provider_id=p) for message, _, _, p in found]
+            [
+                Move(message, Status.UNKNOWN, error_code=reconcile.WORKER_LOST, provider_id=p)
+                for message, _, _, p in found
+            ]
         )
     log.warning("took over %d messages from workers that are gone", len(found))
     return {EVENTS}

@@ -4,6 +4,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import dramatiq
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.db import DatabaseError, InterfaceError, connection
 
 from messaging import receipts, reconcile
 from messaging.delivery import Drain
-from messaging.states import EVENTS, LANES
+from messaging.states import EVENTS, LANES, MessageClass
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,9 @@ def start(lanes: Iterable[str]) -> None:
         if lane not in LANES or lane in _threads:
             continue
         if lane == EVENTS:
-            _threads[lane] = [Loop("receipts", receipts.apply_due), Loop("reconcile", reconcile.run)]
+            # One per class: a campaign of doubts at a provider that hangs must not keep a code waiting.
+            asking = [Loop(f"reconcile-{name}", partial(reconcile.run, (name,))) for name in MessageClass]
+            _threads[lane] = [Loop("receipts", receipts.apply_due), *asking]
         else:
             _threads[lane] = [Drain(lane)]
         for thread in _threads[lane]:

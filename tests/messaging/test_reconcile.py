@@ -1,17 +1,18 @@
 """Unknown -> answer, per capability of the provider and per class of the message."""
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 
-from messaging import reconcile
+from messaging import reconcile, tasks
 from messaging.models import Attempt, Event, Message
 from messaging.states import AttemptStatus, Status
 from providers.outcomes import Ambiguous
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
-from tests.messaging.stages import claim_one, now, only_attempt, only_message, settle
+from tests.messaging.stages import claim, claim_one, now, only_attempt, only_message, settle
 from tests.messaging.wire import ACCEPTED
 
 pytestmark = pytest.mark.django_db
@@ -116,6 +117,38 @@ class TestKey:
         assert wire.requests == []
         assert states() == (AttemptStatus.UNKNOWN, Status.HELD)
 
+    def test_message_that_another_attempt_has_delivered_is_not_posted_again(self, provider, wire):
+        doubt(provider)
+        Message.objects.update(status=Status.DELIVERED)
+
+        reconcile.run()
+
+        assert wire.requests == []
+        assert only_message().status == Status.DELIVERED
+
+    def test_repeated_post_may_leave_only_while_the_key_is_honoured(self, provider):
+        doubt(provider, age=86_399)
+        routes = reconcile.tables.get().routes
+
+        (found,) = reconcile._claim(["transactional"])
+        call = reconcile._call(found, routes[provider.pk])
+
+        assert call.gate - found.claimed < 1.01
+
+    def test_answer_that_cannot_be_stored_proves_nothing_and_costs_nobody_else(self, provider, wire):
+        status, body = ACCEPTED
+        wire.answer = lambda *request: (status, {**body, "price": "1e30"} if b"odd" in request[3] else body)
+        odd, other = doubt(provider), doubt(provider)
+        Message.objects.filter(pk=odd.message_id).update(text="odd")
+
+        reconcile.run()
+
+        odd.refresh_from_db()
+        other.refresh_from_db()
+        assert (odd.status, odd.resolve_lease_until) == (AttemptStatus.UNKNOWN, None)
+        assert odd.resolve_at > now()
+        assert other.status == AttemptStatus.ACCEPTED
+
     def test_key_outside_its_window_is_not_used(self, provider, wire):
         doubt(provider, age=90_000)
 
@@ -170,6 +203,28 @@ class TestLookup:
         assert states() == (AttemptStatus.NOT_SENT, Status.QUEUED)
         assert only_message().not_before <= now()
         assert not only_message().possible_duplicate
+
+    @pytest.mark.parametrize(("error_code", "expected"), [("read_timeout", "dear"), ("worker_lost", "cheap")])
+    def test_freed_message_avoids_the_provider_that_lost_the_answer(self, provider, error_code, expected):
+        providers = {"cheap": provider, "dear": ProviderFactory(price="0.90")}
+        doubt(provider, not_found=1, error_code=error_code)
+
+        reconcile.run()
+
+        assert claim_one().route.id == providers[expected].pk
+
+    def test_adapter_that_cannot_ask_holds_nobody_else_up(self, provider, wire):
+        broken = ProviderFactory(price="0.04", resolve="lookup", base_url=wire.url)
+        broken.set_credentials({})
+        broken.save()
+        doubt(broken)
+        attempt = doubt(provider, not_found=1)
+
+        reconcile.run()
+
+        attempt.refresh_from_db()
+        assert attempt.status == AttemptStatus.NOT_SENT
+        assert not Attempt.objects.exclude(resolve_lease_until=None).exists()
 
     def test_not_found_before_the_lag_is_over_is_no_proof(self, provider):
         doubt(provider, age=5, not_found=1)
@@ -241,6 +296,25 @@ class TestNobodyToAsk:
         assert states() == (AttemptStatus.SUPERSEDED, Status.QUEUED)
         assert message.possible_duplicate
         assert claim_one("otp").route.id == other.pk
+
+    def test_otp_goes_to_the_same_provider_again_where_there_is_no_other(self, provider):
+        doubt(provider, age=11, message_class="otp")
+
+        reconcile.run()
+
+        assert claim("otp") == []  # the round is over; the next one begins after a pause
+        assert only_message().status == Status.QUEUED
+        Message.objects.update(not_before=now())
+        assert claim_one("otp").route.id == provider.pk
+
+    def test_last_of_the_allowance_is_held_and_not_called_failed(self, provider, settings):
+        ProviderFactory(price="0.90")
+        doubt(provider, age=11, message_class="otp")
+        Message.objects.update(spent=settings.MAX_ATTEMPTS - 1)
+
+        reconcile.run()
+
+        assert states() == (AttemptStatus.UNKNOWN, Status.HELD)
 
     def test_otp_past_its_validity_is_not_sent_again(self, provider):
         doubt(provider, age=11, left=-1, message_class="otp")
@@ -328,3 +402,21 @@ def test_two_workers_never_ask_for_the_same_attempt(wire):
 
     assert len(wire.requests) == 20
     assert Message.objects.filter(status=Status.SENT).count() == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_code_does_not_wait_behind_a_campaign_of_doubts(wire, settings):
+    settings.READ_TIMEOUT = 3.0
+    provider = ProviderFactory(price="0.04", resolve="key", base_url=wire.url)
+    for _ in range(3):
+        doubt(provider, message_class="bulk")
+    code = doubt(provider, message_class="otp", age=3)
+    Message.objects.filter(message_class="bulk").update(text="campaign")
+    wire.answer = lambda *request: time.sleep(4) if b"campaign" in request[3] else ACCEPTED
+
+    tasks.start(["events"])
+    time.sleep(1.5)
+    found = Attempt.objects.get(pk=code.pk).status
+    tasks.stop()
+
+    assert found == AttemptStatus.ACCEPTED
