@@ -105,14 +105,18 @@ def _lock(provider_ids: list[int]) -> list[tuple[Any, ...]]:
 
 
 def lower(provider_id: int, retry_after: float) -> None:
-    """The provider said 429: pause for `retry_after` seconds, then go on at half the rate and recover by doubling."""
+    """The provider said 429: pause for `retry_after` seconds, then go on at half the rate and recover by doubling.
+
+    All that it says until the pause is over is about one burst: the rate is halved once.
+    """
     rows(
         """
         INSERT INTO providers_providerthroughput AS t (provider_id, horizons, paused_until, slowdown)
         VALUES (%(id)s, '{}', clock_timestamp() + %(seconds)s * interval '1 second', 1)
         ON CONFLICT (provider_id) DO UPDATE SET
-          slowdown = least(6, 1 + greatest(0, t.slowdown - coalesce(
-            floor(extract(epoch FROM clock_timestamp() - t.paused_until) / %(recovery)s)::int, 6))),
+          slowdown = CASE WHEN t.paused_until > clock_timestamp() THEN greatest(1, t.slowdown)
+            ELSE least(6, 1 + greatest(0, t.slowdown - coalesce(
+              floor(extract(epoch FROM clock_timestamp() - t.paused_until) / %(recovery)s)::int, 6))) END,
           paused_until = greatest(t.paused_until, excluded.paused_until)""",
         {"id": provider_id, "seconds": max(retry_after, SHORTEST_PAUSE), "recovery": RECOVERY},
     )
