@@ -176,6 +176,8 @@ class AdapterContract:
             (402, Rejected, Scope.ACCOUNT),
             (403, Rejected, Scope.ACCOUNT),
             (404, Rejected, Scope.ROUTE),
+            (408, Ambiguous, None),
+            (409, Ambiguous, None),
             (422, Rejected, Scope.ROUTE),
             (429, Throttled, None),
             (302, Ambiguous, None),

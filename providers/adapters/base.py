@@ -132,6 +132,8 @@ class Adapter:
                 return Rejected(Scope.ACCOUNT, code, detail)
             case 429:
                 return Throttled(code, retry_after(response), detail)
+            case 408 | 409:  # a timeout of somebody's, or a repeat while the first post is still being worked on
+                return Ambiguous(code, detail)
             case status if 400 <= status < 500:
                 return Rejected(Scope.ROUTE, code, detail)
             case _:  # 5xx may come after the message was queued; 1xx and 3xx are not answers to a submit
