@@ -231,7 +231,8 @@ def settle(group: Sequence[Outcomes]) -> None:
         Message.objects.transition(moves)
         receipts.suppress(opted_out, source="provider")
         receipts.apply_early([(d.offer.our_reference, d.offer.attempt_id, d.offer.message_id) for d in group])
-    outbox.tell_health(health.record(filter(None, map(_fact, group))))
+    with transaction.atomic():
+        outbox.tell_health(health.record(filter(None, map(_fact, group))))
 
 
 def settle_apart(group: Sequence[Outcomes]) -> None:
