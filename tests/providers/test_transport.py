@@ -61,11 +61,14 @@ class Server:
 
     async def _end(self) -> None:
         self._server.close()
-        await asyncio.sleep(0.01)  # a connection that was accepted just now gets its conversation
+        talking = {task for task, _ in self._serving}
+        if accepting := asyncio.all_tasks() - talking - {asyncio.current_task()}:
+            await asyncio.wait(accepting, timeout=2)
         for task, writer in self._serving:
             task.cancel()
             writer.transport.abort()
         await asyncio.gather(*(task for task, _ in self._serving), return_exceptions=True)
+        await asyncio.sleep(0)  # lets the aborted transports close their sockets
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
