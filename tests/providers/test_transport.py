@@ -232,7 +232,8 @@ def run_python(script: str, **environment: str) -> str:
     """What the script prints; it must end well and say nothing on stderr."""
     prelude = "from providers.transport import Call, Transport, boottime\nfrom providers.types import HttpRequest\n"
     ran = subprocess.run(
-        [sys.executable, "-c", prelude + script],
+        # From Python 3.12 on a process with threads is warned before it forks; dramatiq does so too.
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", prelude + script],
         env={**os.environ, **environment},
         cwd=ROOT,
         capture_output=True,
