@@ -5,6 +5,7 @@ Order: files and environment, Django, database, broker, keys, delivery, doors, a
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 # The environment wins, then `.env`, then what `make up` wrote. ENV_FILE names one file instead; empty: none.
 _env_file = os.environ.get("ENV_FILE")
+if _env_file and not Path(_env_file).is_file():
+    raise ImproperlyConfigured(f"ENV_FILE names {_env_file}, and there is no such file.")
 _files = [BASE_DIR / ".env", BASE_DIR / ".local" / "env"] if _env_file is None else [Path(_env_file)]
 for _path in _files:
     if _path.is_file():  # Path("") is the directory: no file
@@ -39,6 +42,13 @@ def positive(name: str, default: float) -> float:
     return value
 
 
+def count(name: str, default: int) -> int:
+    number = positive(name, default)
+    if number != int(number):
+        raise ImproperlyConfigured(f"{name} must be a whole number, it is {number}.")
+    return int(number)
+
+
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     value = str(env.str(name, default=default))
     if value not in allowed:
@@ -56,6 +66,8 @@ SECRET_KEY = required("SECRET_KEY", "a long random string")
 DEBUG = flag("DEBUG", False)
 # Where providers and people reach us: receipt URLs are built from it.
 PUBLIC_URL = required("PUBLIC_URL", "the address providers call, for example https://sms.example.com").rstrip("/")
+if not PUBLIC_URL.startswith(("http://", "https://")):
+    raise ImproperlyConfigured(f"PUBLIC_URL must begin with https:// or http://, it is {PUBLIC_URL!r}.")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -135,10 +147,11 @@ SESSION_COOKIE_AGE = 8 * 3600
 
 # --- database -------------------------------------------------------------------------------------
 
-required("DATABASE_URL", "for example postgresql://user:password@host:5432/messaging")
-DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
-if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+if not required("DATABASE_URL", "for example postgresql://user:password@host:5432/messaging").startswith(
+    ("postgresql://", "postgres://")
+):
     raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address: PostgreSQL is the truth here.")
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # READ COMMITTED is assumed by every guarded UPDATE; do not raise it.
@@ -188,13 +201,13 @@ if LEASE < GATE + TOTAL_TIMEOUT + 5:
     )
 LEASE_GRACE = positive("LEASE_GRACE", 10)  # ... after these seconds more: its worker may be settling late
 SLOTS = {  # calls in flight per process and lane
-    "otp": int(positive("SLOTS_OTP", 32)),
-    "transactional": int(positive("SLOTS_TRANSACTIONAL", 64)),
-    "bulk": int(positive("SLOTS_BULK", 128)),
+    "otp": count("SLOTS_OTP", 32),
+    "transactional": count("SLOTS_TRANSACTIONAL", 64),
+    "bulk": count("SLOTS_BULK", 128),
 }
 POLL = positive("POLL", 2)  # every worker looks for due work this often, hints or none
 SWEEP = positive("SWEEP", 1)  # pause between two rounds of the sweeper
-MAX_ATTEMPTS = int(positive("MAX_ATTEMPTS", 3))  # attempts that a provider answered or may have taken
+MAX_ATTEMPTS = count("MAX_ATTEMPTS", 3)  # attempts that a provider answered or may have taken
 RESOLVE_WAIT = positive("RESOLVE_WAIT", 15)  # a look-up is not asked sooner than this after the submit
 if RESOLVE_WAIT <= GATE:
     raise ImproperlyConfigured(
@@ -206,10 +219,12 @@ RECEIPT_GRACE = positive("RECEIPT_GRACE", 60)  # an unknown that only a receipt 
 RECEIPT_GRACE_OTP = positive("RECEIPT_GRACE_OTP", 10)  # ... and an otp is sent again after this
 # How long a message waits for a rate token of its cheapest provider before it takes a dearer one.
 OVERFLOW_WAIT = {"otp": 0.5, "transactional": 5.0, "bulk": float("inf")}
-BREAKER_FAILURES = int(positive("BREAKER_FAILURES", 5))
+BREAKER_FAILURES = count("BREAKER_FAILURES", 5)
 BREAKER_SECONDS = positive("BREAKER_SECONDS", 30)  # first pause of an open breaker; doubles up to ten minutes
 SNAPSHOT_MAX_AGE = positive("SNAPSHOT_MAX_AGE", 1)  # in-memory tables look for a new version this often
 REPORTING_CURRENCY = str(env.str("REPORTING_CURRENCY", default="EUR"))
+if not re.fullmatch("[A-Z]{3}", REPORTING_CURRENCY):
+    raise ImproperlyConfigured(f"REPORTING_CURRENCY must be like EUR (ISO 4217), it is {REPORTING_CURRENCY!r}.")
 # (dotted path, seconds): run by the sweeper's leader.
 PERIODIC: list[tuple[str, float]] = []
 

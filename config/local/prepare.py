@@ -1,19 +1,25 @@
 """What a fresh database needs before the processes start: tables, the demo's clients and carriers, one admin user."""
 
+import io
 import os
 import sys
 
 import django
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 from django.db import OperationalError
 
 
 def main() -> None:
-    django.setup()
     try:
+        django.setup()
+        call_command("check", stdout=io.StringIO())
         call_command("migrate", verbosity=0)
+    except (ImproperlyConfigured, SystemCheckError) as error:
+        sys.exit(str(error))
     except OperationalError as error:
         sys.exit(f"The database of DATABASE_URL does not serve: {error}")
     if settings.BROKER_URL.startswith("postgresql://"):

@@ -90,8 +90,11 @@ def up(console: Console) -> int:
     environ.Env.read_env(os.environ.get("ENV_FILE", BASE_DIR / ".env"))
     web_port, carrier_port = port("WEB_PORT", 8000), port("CARRIER_PORT", 18000)
     carriers = tomllib.loads(CARRIERS_FILE.read_text())["carriers"]
+    carrier_ports = range(carrier_port, carrier_port + 1 + len(carriers))
+    if web_port in carrier_ports:
+        raise LocalError(f"WEB_PORT {web_port} is one of the carriers' ports ({carrier_port} and the next).")
     require_free("WEB_PORT", [web_port])
-    require_free("CARRIER_PORT", range(carrier_port, carrier_port + 1 + len(carriers)))
+    require_free("CARRIER_PORT", carrier_ports)
     known = load_secrets(LOCAL / "secrets.json")
     cluster = None
     children = None
@@ -274,7 +277,7 @@ Ready after {seconds:.0f} s. Ctrl-C stops everything; the data stays until `make
   API     {facts["api"]}   key {facts["api_key"]}
   Admin   {facts["admin"]}   {facts["admin_user"]} / {facts["admin_password"]}
   Inbox   {facts["inbox"]}   what the simulated phones receive
-  Facts   {LOCAL / "demo.json"}   the same for scripts
+  Facts   {os.path.relpath(LOCAL / "demo.json")}   the same for scripts
 
 Send a message:
 

@@ -32,7 +32,13 @@ def test_missing_value_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("READ_TIMEOUT", "0"),
         ("GATE", "nan"),
         ("TOTAL_TIMEOUT", "inf"),
+        ("SLOTS_OTP", "0.5"),
+        ("MAX_ATTEMPTS", "2.7"),
         ("DATABASE_URL", "sqlite:///data.db"),
+        ("DATABASE_URL", "nonsense"),
+        ("PUBLIC_URL", "sms.example.com"),
+        ("REPORTING_CURRENCY", "euro"),
+        ("ENV_FILE", "/there/is/none"),
     ],
 )
 def test_wrong_value_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +67,7 @@ def test_https_is_the_default_and_secures_cookies(monkeypatch: pytest.MonkeyPatc
 
 def test_example_file_lists_every_variable_and_no_other() -> None:
     source = (BASE_DIR / "config" / "settings.py").read_text()
-    read = set(re.findall(r'(?:required|positive|choice|flag|env\.\w+)\(\s*"([A-Z_]+)"', source))
+    read = set(re.findall(r'(?:required|positive|count|choice|flag|env\.\w+)\(\s*"([A-Z_]+)"', source))
 
     listed = set(re.findall(r"^#? ?([A-Z_]+)=", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
 

@@ -57,6 +57,31 @@ def test_taken_port_names_the_variable_that_chooses_another() -> None:
             up.require_free("CARRIER_PORT", [number])
 
 
+def test_web_port_among_the_carriers_is_one_clear_line(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_PORT", "18002")
+    monkeypatch.setenv("CARRIER_PORT", "18000")
+
+    with pytest.raises(LocalError, match="WEB_PORT 18002 is one of the carriers' ports"):
+        up.up(Console())
+
+
+@pytest.mark.parametrize(("name", "value"), [("POLL", "soon"), ("CREDENTIALS_KEYS", "1:short")])
+def test_wrong_setting_is_told_without_a_traceback(name: str, value: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "config.local.prepare"],
+        cwd=up.BASE_DIR,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", name: value},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert name in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_second_start_in_one_checkout_is_refused(local: Path) -> None:
     with up.locked(), pytest.raises(LocalError, match="running in this checkout already"), up.locked():
         pass
