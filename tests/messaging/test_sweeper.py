@@ -95,6 +95,19 @@ def test_more_than_one_group_is_moved_in_one_round():
     assert not Message.objects.exclude(status=Status.EXPIRED).exists()
 
 
+def test_more_than_one_group_of_answers_is_forgotten_in_one_round():
+    client, past = ClientFactory(), now() - timedelta(seconds=1)
+    old = [
+        IdempotencyKey(client=client, key=str(number), fingerprint=b"", expires_at=past)
+        for number in range(2 * sweeper.GROUP)
+    ]
+    IdempotencyKey.objects.bulk_create(old)
+
+    sweeper.sweep()
+
+    assert not IdempotencyKey.objects.exists()
+
+
 def test_lane_with_due_work_is_named_though_its_hint_was_lost():
     MessageFactory(message_class="otp")
     AttemptFactory(
