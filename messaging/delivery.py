@@ -230,7 +230,8 @@ def settle(group: Sequence[Outcomes]) -> None:
             _log(done, status)
         Message.objects.transition(moves)
         receipts.suppress(opted_out, source="provider")
-        receipts.apply_early([(d.offer.our_reference, d.offer.attempt_id, d.offer.message_id) for d in group])
+        offers = [done.offer for done in group]
+        receipts.apply_early([(o.route.id, o.our_reference, o.attempt_id, o.message_id) for o in offers])
     with transaction.atomic():
         outbox.tell_health(health.record(filter(None, map(_fact, group))))
 

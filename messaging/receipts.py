@@ -93,8 +93,8 @@ def apply_due() -> int:
     return len(receipts)
 
 
-def apply_early(attempts: Collection[tuple[uuid.UUID, uuid.UUID, uuid.UUID]]) -> None:
-    """Applies the receipts that came while (our_reference, attempt, message) were still open.
+def apply_early(attempts: Collection[tuple[int, uuid.UUID, uuid.UUID, uuid.UUID]]) -> None:
+    """Applies the receipts that came while (provider, our_reference, attempt, message) were still open.
 
     Runs inside settle's transaction, which holds those messages. A receipt that `apply_due` holds is
     skipped: that transaction waits for ours and then applies it itself.
@@ -104,12 +104,12 @@ def apply_early(attempts: Collection[tuple[uuid.UUID, uuid.UUID, uuid.UUID]]) ->
         SELECT {_COLUMNS} FROM messaging_receipt
         WHERE applied_at IS NULL AND our_reference = ANY(%(references)s)
         ORDER BY id FOR UPDATE SKIP LOCKED""",  # noqa: S608  literals of this module
-        {"references": [reference for reference, _, _ in attempts]},
+        {"references": [reference for _, reference, _, _ in attempts]},
     )
-    if found:
-        known = {reference: (attempt, message) for reference, attempt, message in attempts}
-        receipts = [_Receipt(*row) for row in found]
-        attempt_of = {receipt.id: known[receipt.our_reference] for receipt in receipts if receipt.our_reference}
+    known = {(provider, reference): (attempt, message) for provider, reference, attempt, message in attempts}
+    receipts = [r for r in (_Receipt(*row) for row in found) if (r.provider_id, r.our_reference) in known]
+    if receipts:
+        attempt_of = {r.id: known[r.provider_id, r.our_reference] for r in receipts if r.our_reference}
         _apply(receipts, attempt_of, Message.objects.lock({message for _, message in attempt_of.values()}))
 
 
@@ -225,6 +225,8 @@ def _hear(receipt: _Receipt, attempt: _Attempt, status: Status) -> Move | None:
             attempt.changes["error_code"] = receipt.error_code
     elif was == AttemptStatus.NOT_SENT:
         log.error("receipt for an attempt that was proved not sent", extra={"attempt": str(attempt.id)})
+        if word not in CLOSES or (word == ReceiptStatus.DELIVERED and status != Status.QUEUED):
+            Message.objects.filter(id=attempt.message_id).update(possible_duplicate=True)
     if word == ReceiptStatus.DELIVERED:
         return Move(attempt.message_id, Status.DELIVERED) if status in LIFTED_BY_DELIVERY else None
     if was not in (AttemptStatus.UNKNOWN, AttemptStatus.ACCEPTED):
@@ -284,7 +286,7 @@ def suppress(message_ids: Collection[uuid.UUID], *, source: str) -> None:
     if message_ids:
         numbers = Message.objects.filter(id__in=message_ids).values_list("to", flat=True)
         Suppression.objects.bulk_create(
-            [Suppression(msisdn=number, reason="opted_out", source=source) for number in set(numbers)],
+            [Suppression(msisdn=number, reason="opted_out", source=source) for number in sorted(set(numbers))],
             ignore_conflicts=True,
         )
 

@@ -136,6 +136,24 @@ def test_negative_receipt_of_a_superseded_attempt_changes_nothing_but_the_attemp
     assert only_attempt().receipt_status == UNDELIVERED
 
 
+@pytest.mark.parametrize(
+    ("word", "status", "admitted"),
+    [
+        (SENT, Status.QUEUED, True),
+        (DELIVERED, Status.SENT, True),
+        (DELIVERED, Status.QUEUED, False),
+        (UNDELIVERED, Status.SENT, False),
+    ],
+)
+def test_receipt_of_an_attempt_proved_not_sent_admits_the_duplicate(provider, word, status, admitted):
+    message = MessageFactory(status=status)
+    attempt = AttemptFactory(message=message, provider=provider, status=AttemptStatus.NOT_SENT, seq=1)
+
+    hear(attempt, word)
+
+    assert only_message().possible_duplicate == admitted
+
+
 def test_cancelled_message_stays_cancelled(provider):
     attempt = AttemptFactory(
         message=MessageFactory(status=Status.CANCELLED), provider=provider, status=AttemptStatus.SUPERSEDED, seq=1

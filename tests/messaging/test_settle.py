@@ -221,6 +221,15 @@ class TestEarlyReceipt:
         assert (only_attempt().status, only_message().status) == (AttemptStatus.DELIVERED, Status.DELIVERED)
         assert [event.type for event in Event.objects.order_by("sequence")] == ["message.sent", "message.delivered"]
 
+    def test_early_receipt_of_another_provider_is_not_taken(self, provider):
+        MessageFactory()
+        offer = claim_one()
+        receipts.store(ProviderFactory().pk, [_delivered(offer)])
+
+        settle(offer, accepted())
+
+        assert (only_attempt().status, only_message().status) == (AttemptStatus.ACCEPTED, Status.SENT)
+
     def test_receipt_proves_what_a_lost_answer_could_not(self, provider):
         MessageFactory()
         offer = claim_one()
