@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError, connection, transaction
 
 from messaging import outbox, receipts, reconcile, submissions
 from messaging.models import Locked, Message, Move, uuid7
@@ -243,7 +243,7 @@ def settle_apart(group: Sequence[Outcomes]) -> None:
     """
     try:
         settle(group)
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, InternalError):
         raise  # the database is away, not at odds with a value
     except Exception as error:
         if len(group) > 1:

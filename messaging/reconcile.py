@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, InternalError, OperationalError, transaction
 
 from messaging import submissions
 from messaging.models import Locked, Message, Move
@@ -68,7 +68,7 @@ def _settle_apart(answers: Sequence[tuple["Doubt", Outcome | Lookup | None]]) ->
     """An answer that the database refuses proves nothing, and costs nobody else's."""
     try:
         _settle(answers)
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, InternalError):
         raise
     except Exception as error:
         if len(answers) > 1:
