@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
+from django.conf import settings
 
 from providers.models import ProviderThroughput
 from providers.sql import records, rows
@@ -99,8 +100,10 @@ def _lock(provider_ids: list[int]) -> list[tuple[Any, ...]]:
     return rows(
         """
         SELECT provider_id, tat, horizons, paused_until, slowdown, clock_timestamp()
-        FROM providers_providerthroughput WHERE provider_id = ANY(%(ids)s) ORDER BY provider_id FOR UPDATE""",
-        {"ids": provider_ids},
+        FROM providers_providerthroughput, set_config('idle_in_transaction_session_timeout', %(idle)s, true)
+        WHERE provider_id = ANY(%(ids)s) ORDER BY provider_id FOR UPDATE OF providers_providerthroughput""",
+        # A process that freezes here would stop the whole fleet; its claim is refused at the gate anyway.
+        {"ids": provider_ids, "idle": f"{settings.GATE * 1000:.0f}"},
     )
 
 

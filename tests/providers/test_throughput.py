@@ -1,8 +1,12 @@
 """The fleet's rate of a provider, and what a 429 does to it."""
 
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection, transaction
+from django.db.utils import DatabaseError
 
 from providers import throughput
 from providers.models import ProviderThroughput
@@ -49,3 +53,33 @@ def test_longest_pause_counts(provider):
 
     left = ProviderThroughput.objects.get().paused_until - datetime.now(UTC)
     assert left > timedelta(seconds=15)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_frozen_process_does_not_hold_the_fleet_up(provider, settings):
+    settings.GATE = 0.5
+    ProviderThroughput.objects.create(provider=provider)
+    holds, thaw, errors = threading.Event(), threading.Event(), []
+
+    def freeze():
+        try:
+            with transaction.atomic():
+                throughput.reserve({provider.pk: 100})
+                holds.set()
+                thaw.wait(20)
+        except DatabaseError as error:
+            errors.append(error)
+        connection.close()
+
+    frozen = threading.Thread(target=freeze)
+    frozen.start()
+    holds.wait(5)
+    began = time.monotonic()
+    with transaction.atomic():
+        throughput.reserve({provider.pk: 100})
+    waited = time.monotonic() - began
+    thaw.set()
+    frozen.join()
+
+    assert waited < 3
+    assert len(errors) == 1
