@@ -213,7 +213,7 @@ def _hear(receipt: _Receipt, attempt: _Attempt, status: Status) -> Move | None:
         attempt.receipt_status = word
         attempt.changes |= {"receipt_status": word, "receipt_at": receipt.at}
     if receipt.cost is not None:
-        attempt.changes |= {"cost": receipt.cost, "currency": receipt.currency}
+        attempt.changes |= {"cost": receipt.cost, "currency": receipt.currency or None}
     if receipt.segments:
         attempt.changes["segments"] = receipt.segments
     was = attempt.status

@@ -2,6 +2,7 @@
 
 import itertools
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -201,6 +202,14 @@ def test_one_provider_cannot_report_on_anothers_attempt(sent):
     receipts.apply_due()
 
     assert only_message().status == Status.SENT
+
+
+def test_cost_without_a_currency_keeps_that_of_our_book(sent):
+    Attempt.objects.update(currency="EUR")
+
+    hear(sent, DELIVERED, price=Decimal("0.07"))
+
+    assert (only_attempt().cost, only_attempt().currency) == (Decimal("0.07"), "EUR")
 
 
 def test_cost_and_opt_out_are_taken_over(sent):
