@@ -170,7 +170,9 @@ def next_due(lane: str) -> float:
 
 _DUE = """
 SELECT m.id, m.message_class, m."to", m.country, m.text, m.encoding, m.segments, m.sender, c.slug, m.spent, m.rounds,
-  m.tried, m.barred, m.expires_at, extract(epoch FROM m.expires_at - clock_timestamp())::float8, clock_timestamp()
+  m.tried, m.barred, m.expires_at, extract(epoch FROM m.expires_at - clock_timestamp())::float8, clock_timestamp(),
+  EXISTS (SELECT FROM messaging_suppression s
+    WHERE s.msisdn = m."to" AND (s.client_id IS NULL OR s.client_id = m.client_id))
 FROM messaging_message m JOIN messaging_client c ON c.id = m.client_id
 WHERE m.status = 'queued' AND m.message_class = %(lane)s AND m.not_before <= clock_timestamp()
 ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED

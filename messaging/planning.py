@@ -40,6 +40,7 @@ class Due:
     expires_at: datetime
     left: float
     now: datetime
+    suppressed: bool  # since it was accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Stop:
 def plan(message: Due, tables: Tables, board: Board, tokens: Reservations) -> Go | Later | Stop:
     if message.left <= 0:
         return Stop(Status.EXPIRED, "validity_over")
+    if message.suppressed:
+        return Stop(Status.FAILED, "suppressed")
     if message.spent >= settings.MAX_ATTEMPTS:
         return Stop(Status.FAILED, "attempts_exhausted")
     found = candidates(

@@ -107,6 +107,18 @@ def test_gate_closes_no_later_than_the_validity_ends(cheap, settings):
     assert offer.call.gate < delivery.boottime() + 1.1
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, Status.FAILED), (True, Status.FAILED), (False, Status.SENDING)])
+def test_number_that_opted_out_while_its_message_waited_is_not_written_to(cheap, own, expected):
+    message = MessageFactory()
+    client = {None: None, True: message.client, False: ClientFactory()}[own]
+    Suppression.objects.create(msisdn=message.to, client=client, reason="opted_out")
+
+    claim()
+
+    assert only_message().status == expected
+    assert only_message().error_code == ("suppressed" if expected == Status.FAILED else "")
+
+
 def test_allowance_used_up_fails_the_message(cheap, settings):
     MessageFactory(spent=settings.MAX_ATTEMPTS)
 
