@@ -249,6 +249,7 @@ UNFOLD = {
     "SITE_HEADER": "MEXAR Messaging",
     "SITE_SYMBOL": "sms",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "messaging.admin.home.favicon"}],
+    "SITE_URL": None,  # there is no other site to go to
     "SHOW_VIEW_ON_SITE": False,
     "STYLES": ["messaging.admin.home.stylesheet"],
     "DASHBOARD_CALLBACK": "messaging.admin.home.dashboard",
