@@ -78,7 +78,7 @@ class Move:
     """One wished-for change of a message's status, and what is written with it.
 
     `delay` (seconds from now) sets when the message is due again. `mark` remembers the provider:
-    "tried" for this round, "barred" for good.
+    "tried" for this round, "barred" for good. "anew" forgets the round and what was spent: a person wants it sent.
     """
 
     message_id: uuid.UUID
@@ -389,11 +389,11 @@ WITH wish AS (
     status = r."to",
     sequence = m.sequence + (r."to" = ANY(%(public)s))::int,
     error_code = r.error_code,
-    spent = m.spent + r.spent,
+    spent = CASE r.mark WHEN 'anew' THEN 0 ELSE m.spent + r.spent END,
     possible_duplicate = m.possible_duplicate OR r.possible_duplicate,
     not_before = CASE WHEN r.delay IS NULL THEN m.not_before
                       ELSE clock_timestamp() + r.delay * interval '1 second' END,
-    tried = CASE r.mark WHEN 'tried' THEN array_append(m.tried, r.provider_id) ELSE m.tried END,
+    tried = CASE r.mark WHEN 'tried' THEN array_append(m.tried, r.provider_id) WHEN 'anew' THEN '{{}}' ELSE m.tried END,
     barred = CASE r.mark WHEN 'barred' THEN array_append(m.barred, r.provider_id) ELSE m.barred END,
     lease_until = NULL,
     sent_at = CASE WHEN r."to" IN ('sent', 'delivered', 'undelivered')

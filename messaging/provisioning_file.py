@@ -13,12 +13,14 @@ from django.conf import settings
 from messaging.clients import split_key
 from messaging.drafts import LOCALE, SENDER, TEMPLATE
 from messaging.models import SCOPES
+from messaging.texts import STRAY_BRACE, has_stray_brace
 from messaging.toml_table import SLUG, Table
 from providers.adapters import ADAPTERS, adapter_class
 from providers.adapters.base import Resolve
 
 AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 RATE = re.compile(r"[0-9]{1,10}(\.[0-9]{1,8})?")
+PROVIDER_SENDER = re.compile(r"[A-Za-z0-9 ._&+-]{1,40}")  # also a vendor's own id of a pool of senders
 EVENTS = re.compile(r"\*|[a-z]+\.(\*|[a-z_]+)")
 
 
@@ -131,7 +133,7 @@ def _provider(table: Table) -> ProviderEntry:
         name=table.string("name", longest=80),
         adapter=adapter,
         base_url=table.url("base_url"),
-        sender=table.string("sender", SENDER, "at most 11 letters and digits, or 3 to 15 digits", blank=True),
+        sender=table.string("sender", PROVIDER_SENDER, "at most 40 letters, digits and signs", blank=True),
         enabled=table.boolean("enabled"),
         rate=table.number("rate", int, 1, 100_000),
         resolve=table.choice("resolve", [word.value for word in Resolve]),
@@ -201,6 +203,8 @@ def _template(table: Table) -> TemplateEntry:
         locale=table.string("locale", LOCALE, "a language tag like en or pt-BR") or "en",
         text=table.string("text", longest=1530, required=True) or "",
     )
+    if has_stray_brace(entry.text):
+        table.wrong("text", STRAY_BRACE)
     table.finish()
     return entry
 

@@ -13,12 +13,15 @@ from providers.sql import rows
 
 
 def send_again(message_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
-    """held -> queued, marked as a possible duplicate. One past its validity stays held; returns who moved."""
+    """held -> queued, marked as a possible duplicate. One past its validity stays held; returns who moved.
+
+    Whoever has not refused it for good is a candidate again, with a fresh allowance of attempts.
+    """
 
     def move(message: Locked) -> Move | None:
         if message.overdue:
             return None
-        return Move(message.id, Status.QUEUED, delay=0, possible_duplicate=True)
+        return Move(message.id, Status.QUEUED, delay=0, mark="anew", possible_duplicate=True)
 
     moved, lanes = _decide(message_ids, move, AttemptStatus.SUPERSEDED)
     for lane in lanes:

@@ -13,6 +13,7 @@ from providers.snapshots import Snapshot
 
 PARAMETER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 DEFAULT_LOCALE = "en"
+STRAY_BRACE = "Braces stand around a parameter only: {name}, in small letters, digits and _."
 
 
 def _load() -> Mapping[tuple[str, str, str], str]:
@@ -52,6 +53,11 @@ def render(*, client: str, name: str, locale: str, params: Mapping[str, str]) ->
         raise InvalidRequest(errors=tuple(errors))
     # Values are put in as they are: a brace in a value is never read as a parameter.
     return PARAMETER.sub(lambda match: params[match[1]], text)
+
+
+def has_stray_brace(text: str) -> bool:
+    """A mistyped parameter such as {Name} or {name would go out to people as it stands."""
+    return not set("{}").isdisjoint(PARAMETER.sub("", text))
 
 
 def _find(client: str, name: str, locale: str) -> str | None:

@@ -29,7 +29,7 @@ class Provider(models.Model):
         max_length=200, blank=True, validators=[BASE_URL], help_text="The vendor's own address when empty."
     )
     sender = models.CharField(
-        max_length=20, blank=True, help_text="What the handset shows where neither message nor client names a sender."
+        max_length=40, blank=True, help_text="What the handset shows where neither message nor client names a sender."
     )
     credentials = models.TextField(editable=False, blank=True)  # encrypted, bound to the slug
     enabled = models.BooleanField(default=True)

@@ -66,6 +66,7 @@ class Price(models.Model):
         constraints = [
             ExclusionConstraint(
                 name="one_price_at_a_time",
+                violation_error_message="The list has a price for this place and time already.",
                 expressions=[
                     ("price_list", RangeOperators.EQUAL),
                     ("country", RangeOperators.EQUAL),
@@ -78,8 +79,14 @@ class Price(models.Model):
             models.CheckConstraint(
                 condition=Q(price__gte=0) & Q(price_delivered__gte=0), name="prices_are_not_negative"
             ),
-            models.CheckConstraint(condition=Q(mnc="") | ~Q(mcc=""), name="mnc_needs_mcc"),
-            models.CheckConstraint(condition=Q(prefix="") | Q(mcc=""), name="prefix_or_mcc"),
+            models.CheckConstraint(
+                condition=Q(mnc="") | ~Q(mcc=""), name="mnc_needs_mcc", violation_error_message="An MNC needs its MCC."
+            ),
+            models.CheckConstraint(
+                condition=Q(prefix="") | Q(mcc=""),
+                name="prefix_or_mcc",
+                violation_error_message="A prefix and an MCC exclude each other.",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -98,7 +105,9 @@ class ExchangeRate(models.Model):
         ordering = ["currency", "-valid_from"]
         constraints = [
             models.UniqueConstraint(fields=["currency", "valid_from"], name="one_rate_per_currency_and_start"),
-            models.CheckConstraint(condition=Q(rate__gt=0), name="rate_above_zero"),
+            models.CheckConstraint(
+                condition=Q(rate__gt=0), name="rate_above_zero", violation_error_message="The rate must be above zero."
+            ),
         ]
 
     def __str__(self) -> str:

@@ -23,6 +23,7 @@ from unfold.widgets import (
 
 from messaging import staff
 from messaging.clients import LIVE_KEYS, TooManyKeys, is_live, issue_key
+from messaging.drafts import SENDER
 from messaging.models import SCOPES, ApiKey, Client
 from providers.pages import ReadOnly, badge, change_url, confirmed
 
@@ -35,6 +36,12 @@ class ClientForm(forms.ModelForm):
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text="What its keys may do at most. A key that has more loses it at once.",
     )
+
+    def clean_sender(self) -> str:
+        sender: str = self.cleaned_data["sender"]
+        if sender and not SENDER.fullmatch(sender):
+            raise forms.ValidationError("At most 11 letters and digits with a letter among them, or 3 to 15 digits.")
+        return sender
 
 
 class KeyForm(forms.Form):

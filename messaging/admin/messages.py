@@ -46,8 +46,9 @@ VERBS = {
         Verb(
             "send-again",
             "Send again",
-            "It goes out by the cheapest provider that works. If the first attempt arrived as well, the person gets it "
-            "twice; it is marked as a possible duplicate. Not possible once its validity is over.",
+            "It goes out by the cheapest provider that works and has not refused it. If the first attempt arrived as "
+            "well, the person gets it twice; it is marked as a possible duplicate. Not possible once its validity is "
+            "over.",
             staff.send_again,
             "is queued again",
             danger=True,

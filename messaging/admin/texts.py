@@ -12,6 +12,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from messaging.drafts import LOCALE
 from messaging.models import Suppression, Template
+from messaging.texts import STRAY_BRACE, has_stray_brace
 from providers.pages import LongList
 from routing import numbers
 
@@ -22,6 +23,12 @@ class TemplateForm(forms.ModelForm):
         if not LOCALE.fullmatch(locale):
             raise forms.ValidationError("A language tag like en or pt-BR.")
         return locale
+
+    def clean_text(self) -> str:
+        text: str = self.cleaned_data["text"]
+        if has_stray_brace(text):
+            raise forms.ValidationError(STRAY_BRACE)
+        return text
 
 
 @admin.register(Template)

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(max_length=80)),
                 ('adapter', models.CharField(choices=providers.models.adapter_choices, max_length=40)),
                 ('base_url', models.CharField(blank=True, help_text="The vendor's own address when empty.", max_length=200, validators=[django.core.validators.RegexValidator('^https?://[^\\s/?#@]+(/[^\\s?#]*)?\\Z', 'An http or https address without a query.')])),
-                ('sender', models.CharField(blank=True, help_text='What the handset shows where neither message nor client names a sender.', max_length=20)),
+                ('sender', models.CharField(blank=True, help_text='What the handset shows where neither message nor client names a sender.', max_length=40)),
                 ('credentials', models.TextField(blank=True, editable=False)),
                 ('enabled', models.BooleanField(default=True)),
                 ('rate', models.PositiveIntegerField(blank=True, help_text='Messages per second that the whole fleet may offer. No limit when empty.', null=True, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(100000)])),

@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['currency', '-valid_from'],
-                'constraints': [models.UniqueConstraint(fields=('currency', 'valid_from'), name='one_rate_per_currency_and_start'), models.CheckConstraint(condition=models.Q(('rate__gt', 0)), name='rate_above_zero')],
+                'constraints': [models.UniqueConstraint(fields=('currency', 'valid_from'), name='one_rate_per_currency_and_start'), models.CheckConstraint(condition=models.Q(('rate__gt', 0)), name='rate_above_zero', violation_error_message='The rate must be above zero.')],
             },
         ),
         migrations.CreateModel(
@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='price',
-            constraint=django.contrib.postgres.constraints.ExclusionConstraint(expressions=[('price_list', '='), ('country', '='), ('mcc', '='), ('mnc', '='), ('prefix', '='), (models.Func(models.F('valid_from'), models.F('valid_to'), function='tstzrange'), '&&')], name='one_price_at_a_time'),
+            constraint=django.contrib.postgres.constraints.ExclusionConstraint(expressions=[('price_list', '='), ('country', '='), ('mcc', '='), ('mnc', '='), ('prefix', '='), (models.Func(models.F('valid_from'), models.F('valid_to'), function='tstzrange'), '&&')], name='one_price_at_a_time', violation_error_message='The list has a price for this place and time already.'),
         ),
         migrations.AddConstraint(
             model_name='price',
@@ -77,10 +77,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='price',
-            constraint=models.CheckConstraint(condition=models.Q(('mnc', ''), models.Q(('mcc', ''), _negated=True), _connector='OR'), name='mnc_needs_mcc'),
+            constraint=models.CheckConstraint(condition=models.Q(('mnc', ''), models.Q(('mcc', ''), _negated=True), _connector='OR'), name='mnc_needs_mcc', violation_error_message='An MNC needs its MCC.'),
         ),
         migrations.AddConstraint(
             model_name='price',
-            constraint=models.CheckConstraint(condition=models.Q(('prefix', ''), ('mcc', ''), _connector='OR'), name='prefix_or_mcc'),
+            constraint=models.CheckConstraint(condition=models.Q(('prefix', ''), ('mcc', ''), _connector='OR'), name='prefix_or_mcc', violation_error_message='A prefix and an MCC exclude each other.'),
         ),
     ]

@@ -487,6 +487,15 @@ def test_send_again_wakes_the_lane_after_commit(monkeypatch, django_capture_on_c
     assert hinted == ["transactional"]
 
 
+def test_send_again_begins_anew_but_not_where_it_was_refused():
+    message, _ = held(spent=3, tried=[1], barred=[2])
+
+    staff.send_again([message.pk])
+
+    message.refresh_from_db()
+    assert (message.status, message.spent, message.tried, message.barred) == (Status.QUEUED, 0, [], [2])
+
+
 # --- clients and keys -----------------------------------------------------------------------------
 
 
@@ -569,6 +578,24 @@ def test_client_is_added_and_its_slug_is_fixed(boss):
 
     row.refresh_from_db()
     assert (row.slug, row.name, row.scopes, row.enabled) == ("core", "Core backend", ["send"], False)
+
+
+@pytest.mark.parametrize("sender", ["Über", "twelve chars", "12"])
+def test_client_cannot_have_a_sender_that_no_message_may_have(boss, sender):
+    answer = boss.post(
+        "/admin/messaging/client/add/", {"slug": "core", "name": "Core", "scopes": "send", "sender": sender}
+    )
+
+    assert "At most 11 letters and digits" in answer.content.decode()
+    assert not Client.objects.exists()
+
+
+@pytest.mark.parametrize("text", ["Hello {name", "Hello {Name}", "Hello {}", "Hello name}"])
+def test_mistyped_parameter_is_refused_in_a_template(boss, text):
+    answer = boss.post("/admin/messaging/template/add/", {"name": "greeting", "locale": "en", "text": text})
+
+    assert "Braces stand around a parameter only" in answer.content.decode()
+    assert not Template.objects.exists()
 
 
 # --- providers ------------------------------------------------------------------------------------
@@ -719,6 +746,16 @@ def test_prices_of_a_draft_can_be_changed_and_added(boss, draft):
     boss.post("/admin/routing/price/add/", {**body, **times, "country": "PL"})
 
     assert list(draft.prices.values_list("country", "price")) == [("PL", Decimal("0.07")), ("UA", Decimal("0.07"))]
+
+
+def test_second_price_for_a_place_is_refused_in_plain_words(boss, draft):
+    body = {"price_list": draft.pk, "country": "UA", "price": "0.07", "price_delivered": "0", "currency": "EUR"}
+    times = {f"valid_{side}_{part}": "" for side in ("from", "to") for part in (0, 1)}
+
+    answer = boss.post("/admin/routing/price/add/", {**body, **times})
+
+    assert "The list has a price for this place and time already." in answer.content.decode()
+    assert draft.prices.count() == 1
 
 
 def test_price_cannot_be_added_to_an_active_list(boss):

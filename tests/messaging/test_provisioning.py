@@ -261,6 +261,7 @@ def test_every_mistake_is_told_at_once_with_its_place(document):
         ("providers", {"adapter": "pigeon"}, "providers[carrier-a].adapter"),
         ("providers", {"slug": 7}, "providers[1].slug"),
         ("providers", {"sender": "A\x00B"}, "providers[carrier-a].sender"),
+        ("templates", {"text": "Hello {Name}"}, "templates[1].text"),
         ("clients", {"name": "x" * 81}, "clients[core-backend].name"),
         ("clients", {"name": ""}, "clients[core-backend].name"),
         ("clients", {"api_key": "env:NOWHERE"}, "clients[core-backend].api_key"),
