@@ -60,6 +60,7 @@ class Server:
         self._loop.close()
 
     async def _end(self) -> None:
+        await asyncio.sleep(0.01)  # asyncio loses a connection that is accepted in the moment of closing
         self._server.close()
         talking = {task for task, _ in self._serving}
         if accepting := asyncio.all_tasks() - talking - {asyncio.current_task()}:
