@@ -31,11 +31,15 @@ FIELDS = frozenset(
         "metadata",
     ]
 )
+BATCH_FIELDS = frozenset(["messages"])
+MAX_BATCH = 1000  # messages
 # Alphanumeric up to 11 characters with a letter (GSM 03.40 9.1.2.5), or a number or short code.
 SENDER = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._&-]{1,11}|\+?[0-9]{3,15}", re.ASCII)
 LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", re.ASCII)
 TEMPLATE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
 PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+METADATA = re.compile(r"[^\x00-\x1f]{1,40}")
+CLASSES = {str(message_class): message_class for message_class in MessageClass}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,8 @@ def read(data: Any) -> Draft:
 
     Raises InvalidRequest with an error for every wrong field.
     """
-    if not isinstance(data, dict):
-        raise InvalidRequest(errors=(FieldError("", "wrong_type", "A JSON object is expected."),))
-    reader = _Reader(data)
+    reader = _Reader(data, FIELDS)
+    reader.one_text()
     message_class = reader.message_class()
     msisdn, country = reader.to()
     draft = Draft(
@@ -74,31 +77,38 @@ def read(data: Any) -> Draft:
         text=reader.text(),
         template=reader.matching("template", TEMPLATE, "Letters, digits, - and _, at most 60."),
         params=reader.flat("params", longest=MAX_TEXT, name_pattern=PARAMETER),
-        sender=reader.matching(
-            "sender", SENDER, "At most 11 letters and digits with a letter among them, or 3 to 15 digits."
-        ),
+        sender=reader.sender(),
         locale=reader.matching("locale", LOCALE, "A language tag like en or pt-BR."),
         send_at=reader.send_at(),
         reference=reader.string("reference", longest=100),
-        metadata=reader.flat("metadata", longest=500, name_pattern=re.compile(r"[^\x00-\x1f]{1,40}")),
+        metadata=reader.flat("metadata", longest=500, name_pattern=METADATA),
     )
     reader.finish()
     return draft
 
 
+def read_batch(data: Any) -> list[Any]:
+    """Reads the body of `POST /api/v1/messages/batch`: its messages, each of them unread.
+
+    Raises InvalidRequest.
+    """
+    reader = _Reader(data, BATCH_FIELDS)
+    messages = reader.messages()
+    reader.finish()
+    return messages
+
+
 class _Reader:
     """Reads field by field and collects what is wrong; a wrong field reads as empty."""
 
-    def __init__(self, data: dict[str, Any]) -> None:
+    def __init__(self, data: Any, fields: frozenset[str]) -> None:
+        if not isinstance(data, dict):
+            raise InvalidRequest(errors=(FieldError("", "wrong_type", "A JSON object is expected."),))
         self._data = data
         self._errors: list[FieldError] = []
-        for name in sorted(data.keys() - FIELDS)[:MAX_UNKNOWN]:
+        for name in sorted(data.keys() - fields)[:MAX_UNKNOWN]:
             # The name is the caller's own text: cut, and without what JSON cannot carry.
             self.wrong(_clean(name), "unknown_field", "There is no such field.")
-        if ("text" in data) == ("template" in data):
-            self.wrong("text", "one_of", "Exactly one of text and template is needed.")
-        if "params" in data and "template" not in data:
-            self.wrong("params", "needs_template", "Parameters belong to a template.")
 
     def wrong(self, name: str, code: str, message: str) -> None:
         self._errors.append(FieldError(name, code, message))
@@ -121,10 +131,34 @@ class _Reader:
         return ""
 
     def matching(self, name: str, pattern: re.Pattern[str], message: str) -> str:
+        if name not in self._data:
+            return ""
         value = self.string(name, longest=100)
-        if name in self._data and not self._failed(name) and not pattern.fullmatch(value):
+        if not pattern.fullmatch(value) and not self._failed(name):
             self.wrong(name, "bad_format", message)
             return ""
+        return value
+
+    def one_text(self) -> None:
+        if ("text" in self._data) == ("template" in self._data):
+            self.wrong("text", "one_of", "Exactly one of text and template is needed.")
+        if "params" in self._data and "template" not in self._data:
+            self.wrong("params", "needs_template", "Parameters belong to a template.")
+
+    def sender(self) -> str:
+        return self.matching(
+            "sender", SENDER, "At most 11 letters and digits with a letter among them, or 3 to 15 digits."
+        )
+
+    def messages(self) -> list[Any]:
+        value = self._data.get("messages")
+        if not isinstance(value, list):
+            self.wrong("messages", "required" if value is None else "wrong_type", "A list of messages is needed.")
+            return []
+        if not value:
+            self.wrong("messages", "empty", "At least one message is needed.")
+        elif len(value) > MAX_BATCH:
+            self.wrong("messages", "too_many", f"At most {MAX_BATCH} messages.")
         return value
 
     def to(self) -> tuple[str, str]:
@@ -152,8 +186,8 @@ class _Reader:
 
     def message_class(self) -> MessageClass:
         value = self._data.get("class", "transactional")
-        if isinstance(value, str) and value in set(MessageClass):
-            return MessageClass(value)
+        if isinstance(value, str) and value in CLASSES:
+            return CLASSES[value]
         self.wrong("class", "bad_choice", f"One of {', '.join(MessageClass)}.")
         return MessageClass.TRANSACTIONAL
 
@@ -185,7 +219,9 @@ class _Reader:
         return moment
 
     def flat(self, name: str, *, longest: int, name_pattern: re.Pattern[str]) -> dict[str, str]:
-        value = self._data.get(name, {})
+        if name not in self._data:
+            return {}
+        value = self._data[name]
         if not isinstance(value, dict):
             self.wrong(name, "wrong_type", "An object of strings is expected.")
             return {}

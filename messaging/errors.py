@@ -1,6 +1,7 @@
-"""Why a request is refused. Each class is one stable machine code; the REST door makes a problem of it."""
+"""Why a request is refused. Each class is one stable machine code."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,20 @@ class Refusal(Exception):
         self.detail = detail
         self.errors = errors
         self.retry_after = retry_after  # seconds
+
+    def problem(self) -> dict[str, Any]:
+        """RFC 9457 problem details."""
+        problem: dict[str, Any] = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+        }
+        if self.detail:
+            problem["detail"] = self.detail
+        if self.errors:
+            problem["errors"] = [{"field": e.field, "code": e.code, "message": e.message} for e in self.errors]
+        return problem
 
 
 class InvalidRequest(Refusal):

@@ -1,7 +1,5 @@
 """The one way in. Every door translates its request and calls `accept` or `accept_many`."""
 
-import hashlib
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +8,13 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-import orjson
-from django.db import OperationalError, connection, transaction
-from psycopg.errors import LockNotAvailable
+from django.db import transaction
 
 from messaging import drafts, tasks, texts
 from messaging.clients import Caller
 from messaging.drafts import MAX_SEGMENTS, Draft
-from messaging.errors import (
-    FieldError,
-    IdempotencyInProgress,
-    IdempotencyMismatch,
-    InvalidRequest,
-    MissingScope,
-    NoRoute,
-    Refusal,
-    Suppressed,
-)
+from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
+from messaging.idempotency import Answer, once
 from messaging.models import EVENT_DATA, uuid7
 from messaging.states import MessageClass, Status
 from providers.health import Board
@@ -34,19 +22,6 @@ from providers.sql import records, rows
 from routing import encoding
 from routing.lcr import candidates
 from routing.snapshot import tables
-
-KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21-\x7e]{1,255}')
-KEEP_ANSWERS = "7 days"
-LOCK_WAIT = "3s"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the caller is told. `replayed`: it is the first answer to the same request, once more."""
-
-    status: int
-    body: dict[str, Any]
-    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +38,65 @@ class Prepared:
     currency: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as it was stored."""
+
+    prepared: Prepared
+    status: str
+    created_at: datetime
+    expires_at: datetime
+
+
 def accept(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
     """Accepts one message: a durable row and its event before the answer, a hint to the workers after it.
 
     Raises Refusal; then nothing is stored.
     """
-    if idempotency_key is None:
-        return Answer(202, _one(caller, data))
-    key = _read_key(idempotency_key)
-    fingerprint = hashlib.sha256(b"message\n" + _canonical(data)).digest()
-    with transaction.atomic():
-        answer = _first_answer(caller, key, fingerprint)
-        if answer is None:
-            answer = Answer(202, _one(caller, data))
-            rows(
-                "UPDATE messaging_idempotencykey SET status = 202, body = %(body)s::jsonb "
-                "WHERE client_id = %(client)s AND key = %(key)s",
-                {"body": orjson.dumps(answer.body).decode(), "client": caller.id, "key": key},
-            )
-    return answer
+
+    def work() -> Answer:
+        (result,) = _accept(caller, [data])
+        if isinstance(result, Refusal):
+            raise result
+        return Answer(202, _body(result))
+
+    return once(caller, "message", data, idempotency_key, work)
+
+
+def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
+    """Accepts what is right of a batch and tells each item's id or problem; the key is for the whole of it.
+
+    Raises Refusal where there is no list to read; then nothing is stored.
+    """
+
+    def work() -> Answer:
+        results = [
+            {"index": index, "error": result.problem()}
+            if isinstance(result, Refusal)
+            else {"index": index, "id": str(result.prepared.id)}
+            for index, result in enumerate(_accept(caller, drafts.read_batch(data)))
+        ]
+        accepted = sum("id" in result for result in results)
+        return Answer(202, {"accepted": accepted, "rejected": len(results) - accepted, "results": results})
+
+    return once(caller, "batch", data, idempotency_key, work)
 
 
 def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusal]:
     """Accepts what is right of many, in one statement; gives an id or a refusal for each, in their order."""
-    results: list[uuid.UUID | Refusal] = []
-    good: list[Prepared] = []
+    results = _accept(caller, items)
+    return [result if isinstance(result, Refusal) else result.prepared.id for result in results]
+
+
+def _accept(caller: Caller, items: Sequence[Any]) -> list[Stored | Refusal]:
+    results: list[Prepared | Refusal] = []
     for data in items:
         try:
-            prepared = prepare(caller, drafts.read(data))
-            good.append(prepared)
-            results.append(prepared.id)
+            results.append(prepare(caller, drafts.read(data)))
         except Refusal as refusal:
             results.append(refusal)
-    stored = _insert(caller, good).keys()
-    return [Suppressed() if isinstance(result, uuid.UUID) and result not in stored else result for result in results]
-
-
-def _one(caller: Caller, data: Any) -> dict[str, Any]:
-    prepared = prepare(caller, drafts.read(data))
-    stored = _insert(caller, [prepared])
-    if prepared.id not in stored:
-        raise Suppressed
-    status, created_at, expires_at = stored[prepared.id]
-    return _body(prepared, status, created_at, expires_at)
+    stored = _insert(caller, [result for result in results if isinstance(result, Prepared)])
+    return [result if isinstance(result, Refusal) else stored.get(result.id) or Suppressed() for result in results]
 
 
 def prepare(caller: Caller, draft: Draft) -> Prepared:
@@ -137,8 +128,8 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
     return Prepared(uuid7(), draft, text, measured.name, measured.segments, sender, best.total, best.currency)
 
 
-def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, tuple[str, datetime, datetime]]:
-    """One statement for messages and events; returns id -> (status, created_at, expires_at), without the suppressed."""
+def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, Stored]:
+    """One statement for messages and events; returns what is stored by its id, without the suppressed."""
     if not batch:
         return {}
     values = [
@@ -165,7 +156,8 @@ def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, tuple[
     found = rows(_INSERT, {"rows": records(values), "client": caller.id}, planned_once=True)
     for lane in {item.draft.message_class.value for item in batch}:
         transaction.on_commit(partial(tasks.hint, lane), robust=True)
-    return {row[0]: (row[1], row[2], row[3]) for row in found}
+    prepared = {item.id: item for item in batch}
+    return {row[0]: Stored(prepared[row[0]], *row[1:]) for row in found}
 
 
 _INSERT = f"""
@@ -191,11 +183,11 @@ SELECT id, status, created_at, expires_at FROM m
 """  # noqa: S608  a literal fragment
 
 
-def _body(prepared: Prepared, status: str, created_at: datetime, expires_at: datetime) -> dict[str, Any]:
-    draft = prepared.draft
+def _body(stored: Stored) -> dict[str, Any]:
+    prepared, draft = stored.prepared, stored.prepared.draft
     return {
         "id": str(prepared.id),
-        "status": Status(status).value,
+        "status": Status(stored.status).value,
         "to": draft.msisdn,
         "class": draft.message_class.value,
         "country": draft.country,
@@ -206,60 +198,9 @@ def _body(prepared: Prepared, status: str, created_at: datetime, expires_at: dat
         "reference": draft.reference,
         "metadata": dict(draft.metadata),
         "possible_duplicate": False,
-        "created_at": _iso(created_at),
-        "expires_at": _iso(expires_at),
+        "created_at": _iso(stored.created_at),
+        "expires_at": _iso(stored.expires_at),
     }
-
-
-def _first_answer(caller: Caller, key: str, fingerprint: bytes) -> Answer | None:
-    """Takes the key for this request (None), or gives the answer that the first one got.
-
-    A concurrent twin waits here until the first one has committed. Raises IdempotencyInProgress when
-    that takes longer than LOCK_WAIT, IdempotencyMismatch for another request under the same key.
-    """
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-        taken = rows(
-            f"""
-            INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, expires_at)
-            VALUES (%(client)s, %(key)s, %(fingerprint)s, clock_timestamp() + interval '{KEEP_ANSWERS}')
-            ON CONFLICT (client_id, key) DO NOTHING RETURNING 1""",  # noqa: S608  literals of this module
-            {"client": caller.id, "key": key, "fingerprint": fingerprint},
-        )
-    except OperationalError as error:
-        if isinstance(error.__cause__, LockNotAvailable):
-            raise IdempotencyInProgress("Ask again in a second.", retry_after=1) from error
-        raise
-    if taken:
-        return None
-    found = rows(
-        "SELECT fingerprint, status, body::text FROM messaging_idempotencykey "
-        "WHERE client_id = %(client)s AND key = %(key)s",
-        {"client": caller.id, "key": key},
-    )
-    if not found:  # purged between the two statements
-        raise IdempotencyInProgress("Ask again in a second.", retry_after=1)
-    stored, status, body = found[0]
-    if bytes(stored) != fingerprint:
-        raise IdempotencyMismatch("Use a new key for another request.")
-    return Answer(status, orjson.loads(body), replayed=True)
-
-
-def _read_key(key: str) -> str:
-    """The draft's quoted form and the bare one are the same key."""
-    if not KEY.fullmatch(key):
-        error = FieldError("Idempotency-Key", "bad_format", "1 to 255 visible ASCII characters.")
-        raise InvalidRequest(errors=(error,))
-    return key[1:-1] if key.startswith('"') and key.endswith('"') and len(key) > 2 else key
-
-
-def _canonical(data: Any) -> bytes:
-    """The same request however its names are ordered. What cannot be written is refused later: any constant will do."""
-    try:
-        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a lone surrogate, a huge integer, deep nesting
-        return b""
 
 
 def _iso(moment: datetime) -> str:

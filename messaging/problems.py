@@ -46,22 +46,12 @@ def handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
 
 
 def answer(refusal: Refusal) -> HttpResponse:
-    problem: dict[str, Any] = {
-        "type": "about:blank",
-        "title": refusal.title,
-        "status": refusal.status,
-        "code": refusal.code,
-    }
     headers = {}
-    if refusal.detail:
-        problem["detail"] = refusal.detail
-    if refusal.errors:
-        problem["errors"] = [{"field": e.field, "code": e.code, "message": e.message} for e in refusal.errors]
     if refusal.retry_after is not None:
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return bodies.response(problem, status=refusal.status, headers=headers, media_type=MEDIA_TYPE)
+    return bodies.response(refusal.problem(), status=refusal.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 from messaging import bodies, intake, receipts, tasks
 from messaging.authentication import caller_of
 from messaging.errors import BadSignature, DatabaseAway, FieldError, InvalidRequest, Refusal, UnknownObject
+from messaging.idempotency import Answer
 from messaging.models import Attempt, Message
 from messaging.serializers import message_body
 from messaging.states import EVENTS, Status
@@ -67,9 +68,7 @@ class MessagesView(ApiView):
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.SINGLE_BODY_LIMIT)
-        answer = intake.accept(caller_of(request), data, idempotency_key=request.headers.get("Idempotency-Key"))
-        headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
-        return bodies.response(answer.body, status=answer.status, headers=headers)
+        return _answer(intake.accept(caller_of(request), data, idempotency_key=_key(request)))
 
     def get(self, request: Request) -> HttpResponse:
         query = _Query(request.query_params)
@@ -79,6 +78,16 @@ class MessagesView(ApiView):
         following = _cursor(page[limit - 1].id) if len(page) > limit else None
         results = [message_body(message) for message in page[:limit]]
         return bodies.response({"results": results, "next_cursor": following})
+
+
+class BatchView(ApiView):
+    """POST accepts what is right of many messages and tells what is wrong with the others."""
+
+    scopes = {"POST": "send"}
+
+    def post(self, request: Request) -> HttpResponse:
+        data = bodies.read_json(request, settings.BATCH_BODY_LIMIT)
+        return _answer(intake.accept_batch(caller_of(request), data, idempotency_key=_key(request)))
 
 
 class MessageView(ApiView):
@@ -195,6 +204,15 @@ class _Query:
         if not _CURSOR.fullmatch(value):
             raise _wrong(("cursor", "bad_format", "Not a cursor of ours."))
         return {"id__lt": uuid.UUID(bytes=base64.urlsafe_b64decode(value + "=="))}
+
+
+def _key(request: Request) -> str | None:
+    return request.headers.get("Idempotency-Key")
+
+
+def _answer(answer: Answer) -> HttpResponse:
+    headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
+    return bodies.response(answer.body, status=answer.status, headers=headers)
 
 
 def _with_attempts(client_id: uuid.UUID) -> QuerySet[Message]:

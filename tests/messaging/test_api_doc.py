@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from messaging import drafts, problems, views
 from messaging.errors import Refusal
@@ -41,8 +42,8 @@ def test_every_error_code_is_in_the_table_with_its_status():
 
 
 def test_every_field_error_is_in_the_table():
-    modules = ("messaging/drafts.py", "messaging/texts.py", "messaging/intake.py", "messaging/views.py")
-    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in modules)
+    modules = ("drafts", "texts", "idempotency", "intake", "views")
+    source = "".join((ROOT / "messaging" / f"{name}.py").read_text(encoding="utf-8") for name in modules)
     numbers = (ROOT / "routing" / "numbers.py").read_text(encoding="utf-8")
 
     codes = set(re.findall(r'"([a-z0-9_]+)", (?:f?"[A-Z][a-z ]|problem\)|message\)|" if)', source))
@@ -52,6 +53,7 @@ def test_every_field_error_is_in_the_table():
 
 def test_every_field_parameter_and_scope_is_explained():
     assert set(first_cells(section("Send a message"))) == drafts.FIELDS
+    assert set(first_cells(section("Send a batch"))) == drafts.BATCH_FIELDS
     assert set(first_cells(section("List messages"))) == views._Query.KNOWN
     assert set(first_cells(section("Keys"))) == set(SCOPES)
 
@@ -59,6 +61,9 @@ def test_every_field_parameter_and_scope_is_explained():
 def test_the_figures_are_those_of_the_code():
     for figure in (drafts.SHORTEST_VALIDITY, drafts.LONGEST_VALIDITY, *drafts.VALIDITY.values()):
         assert re.search(rf"\b{figure}\b", section("Send a message"))
+    assert f"1 to {drafts.MAX_BATCH} messages" in section("Send a batch")
+    for limit in (section("Send a batch"), PAGE.split("`body_too_large`")[1].split("\n")[0]):
+        assert f"{settings.BATCH_BODY_LIMIT // 1024**2} MB" in limit
     assert f"1 to {views.LONGEST_PAGE}, {views.PAGE} without" in section("List messages")
 
 
@@ -77,3 +82,13 @@ def test_the_examples_are_answered_as_they_are_shown(api):
     assert list(message) == list(example("message"))
     assert list(message["attempts"][0]) == list(example("message")["attempts"][0])
     assert problem == example("problem")
+
+
+@pytest.mark.django_db
+def test_the_example_of_a_batch_is_answered_as_it_is_shown(api):
+    ProviderFactory(price="0.04")
+
+    answer = api.post(f"{URL}/batch", example("batch-request"), format="json").json()
+
+    answer["results"][0]["id"] = example("batch")["results"][0]["id"]
+    assert answer == example("batch")
