@@ -121,6 +121,18 @@ class UnknownObject(Refusal):
     title = "There is no such object"
 
 
+class AlreadyLeft(Refusal):
+    code = "already_left"
+    status = 409
+    title = "The message has left or may have left"
+
+
+class AlreadyClosed(Refusal):
+    code = "already_closed"
+    status = 409
+    title = "The message is closed and will not be sent"
+
+
 class BadSignature(Refusal):
     code = "bad_signature"
     status = 401

@@ -13,8 +13,9 @@ from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from messaging import bodies, intake, receipts, tasks
+from messaging import bodies, cancellation, intake, receipts, tasks
 from messaging.authentication import caller_of
+from messaging.clients import Caller
 from messaging.errors import BadSignature, DatabaseAway, FieldError, InvalidRequest, Refusal, UnknownObject
 from messaging.idempotency import Answer
 from messaging.models import Attempt, Message
@@ -96,10 +97,17 @@ class MessageView(ApiView):
     scopes = {"GET": "read"}
 
     def get(self, request: Request, message_id: uuid.UUID) -> HttpResponse:
-        message = _with_attempts(caller_of(request).id).filter(pk=message_id).first()
-        if message is None:
-            raise UnknownObject
-        return bodies.response(message_body(message))
+        return _shown(caller_of(request), message_id)
+
+
+class CancelView(ApiView):
+    """POST calls a message back that has not left. Its body is not read."""
+
+    scopes = {"POST": "send"}
+
+    def post(self, request: Request, message_id: uuid.UUID) -> HttpResponse:
+        cancellation.cancel(caller_of(request), message_id)
+        return _shown(caller_of(request), message_id)
 
 
 class ReceiptView(OpenView):
@@ -213,6 +221,13 @@ def _key(request: Request) -> str | None:
 def _answer(answer: Answer) -> HttpResponse:
     headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
     return bodies.response(answer.body, status=answer.status, headers=headers)
+
+
+def _shown(caller: Caller, message_id: uuid.UUID) -> HttpResponse:
+    message = _with_attempts(caller.id).filter(pk=message_id).first()
+    if message is None:
+        raise UnknownObject
+    return bodies.response(message_body(message))
 
 
 def _with_attempts(client_id: uuid.UUID) -> QuerySet[Message]:
