@@ -32,6 +32,7 @@ FIELDS = frozenset(
     ]
 )
 BATCH_FIELDS = frozenset(["messages"])
+QUOTE_FIELDS = frozenset(["to", "text", "class", "sender"])
 MAX_BATCH = 1000  # messages
 # Alphanumeric up to 11 characters with a letter (GSM 03.40 9.1.2.5), or a number or short code.
 SENDER = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._&-]{1,11}|\+?[0-9]{3,15}", re.ASCII)
@@ -96,6 +97,23 @@ def read_batch(data: Any) -> list[Any]:
     messages = reader.messages()
     reader.finish()
     return messages
+
+
+def read_quote(data: Any) -> Draft:
+    """Reads the body of `POST /api/v1/quotes`, by the rules for a message. Raises InvalidRequest."""
+    reader = _Reader(data, QUOTE_FIELDS)
+    message_class = reader.message_class()
+    msisdn, country = reader.to()
+    draft = Draft(
+        msisdn=msisdn,
+        country=country,
+        message_class=message_class,
+        validity=VALIDITY[message_class],
+        text=reader.text(required=True),
+        sender=reader.sender(),
+    )
+    reader.finish()
+    return draft
 
 
 class _Reader:
@@ -173,8 +191,10 @@ class _Reader:
             return "", ""
         return number.msisdn, number.country
 
-    def text(self) -> str:
+    def text(self, *, required: bool = False) -> str:
         if "text" not in self._data:
+            if required:
+                self.wrong("text", "required", "A text is needed.")
             return ""
         value = self.string("text", longest=MAX_TEXT)
         if not self._failed("text"):

@@ -7,6 +7,7 @@ urlpatterns = [
     path("api/v1/messages/batch", views.BatchView.as_view()),
     path("api/v1/messages/<uuid:message_id>", views.MessageView.as_view()),
     path("api/v1/messages/<uuid:message_id>/cancel", views.CancelView.as_view()),
+    path("api/v1/quotes", views.QuotesView.as_view()),
     path("receipts/<slug:provider>", views.ReceiptView.as_view()),
     path("receipts/<slug:provider>/<slug:our_reference>", views.ReceiptView.as_view()),
     path("live", views.LiveView.as_view()),

@@ -13,7 +13,7 @@ from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from messaging import bodies, cancellation, intake, receipts, tasks
+from messaging import bodies, cancellation, intake, quotes, receipts, tasks
 from messaging.authentication import caller_of
 from messaging.clients import Caller
 from messaging.errors import BadSignature, DatabaseAway, FieldError, InvalidRequest, Refusal, UnknownObject
@@ -108,6 +108,16 @@ class CancelView(ApiView):
     def post(self, request: Request, message_id: uuid.UUID) -> HttpResponse:
         cancellation.cancel(caller_of(request), message_id)
         return _shown(caller_of(request), message_id)
+
+
+class QuotesView(ApiView):
+    """POST tells what a message would cost with each provider."""
+
+    scopes = {"POST": "send"}
+
+    def post(self, request: Request) -> HttpResponse:
+        data = bodies.read_json(request, settings.SINGLE_BODY_LIMIT)
+        return bodies.response(quotes.quote(caller_of(request), data))
 
 
 class ReceiptView(OpenView):

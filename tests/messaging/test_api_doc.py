@@ -10,6 +10,7 @@ from django.conf import settings
 from messaging import drafts, problems, views
 from messaging.errors import Refusal
 from messaging.models import SCOPES, Message
+from providers.models import ProviderHealth
 from tests.factories import AttemptFactory, ProviderFactory
 from tests.messaging.door import URL
 
@@ -27,6 +28,13 @@ def first_cells(text):
 
 def example(name):
     return json.loads(re.search(rf"```json {name}\n(.*?)```", PAGE, re.DOTALL)[1])
+
+
+def reasons():
+    """Why a provider is refused, in the words of the code; a quote excludes nobody, so nothing was tried."""
+    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("routing/lcr.py", "messaging/quotes.py"))
+    words = re.findall(r'(?:reason = |reason=|else |and )"(\w+)"', source)
+    return set(words) - {"already_tried"}
 
 
 def refusals(base=Refusal):
@@ -54,6 +62,7 @@ def test_every_field_error_is_in_the_table():
 def test_every_field_parameter_and_scope_is_explained():
     assert set(first_cells(section("Send a message"))) == drafts.FIELDS
     assert set(first_cells(section("Send a batch"))) == drafts.BATCH_FIELDS
+    assert set(first_cells(section("Ask for a price"))) == drafts.QUOTE_FIELDS | reasons()
     assert set(first_cells(section("List messages"))) == views._Query.KNOWN
     assert set(first_cells(section("Keys"))) == set(SCOPES)
 
@@ -92,3 +101,16 @@ def test_the_example_of_a_batch_is_answered_as_it_is_shown(api):
 
     answer["results"][0]["id"] = example("batch")["results"][0]["id"]
     assert answer == example("batch")
+
+
+@pytest.mark.django_db
+def test_the_example_of_a_quote_is_answered_as_it_is_shown(api):
+    opened = ProviderFactory(slug="carrier-a", price="0.04")
+    ProviderFactory(slug="carrier-b", price="0.05")
+    ProviderFactory(slug="carrier-c")
+    ProviderHealth.objects.create(provider=opened, state=ProviderHealth.State.OPEN, reason="connect_timeout")
+
+    answer = api.post("/api/v1/quotes", {"to": "+380671234567", "text": "x" * 161}, format="json")
+
+    assert answer.json() == example("quote")
+    assert list(answer.json()) == list(example("quote"))
