@@ -1,5 +1,6 @@
 """System checks: what would fail at the first message fails at the start instead."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +16,20 @@ def credentials_keys(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[C
     try:
         KeyRing.parse(settings.CREDENTIALS_KEYS)
     except ValueError as error:
-        hint = "Make one key with: python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
+        hint = "Make one: python -c 'import base64, os; print(\"1:\" + base64.b64encode(os.urandom(32)).decode())'"
         return [Error(f"CREDENTIALS_KEYS: {error}", hint=hint, id="providers.E001")]
     return []
+
+
+@register(deploy=True)
+def example_secrets(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """.env.example is public, and so are the secrets in it."""
+    placeholders = {"SECRET_KEY": "replace-this", "CREDENTIALS_KEYS": b64encode(b"replace-this").decode()}
+    return [
+        Error(f"{name} is the one of .env.example, which everybody knows.", id="providers.E004")
+        for name, placeholder in placeholders.items()
+        if placeholder in getattr(settings, name)
+    ]
 
 
 @register()
