@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from messaging import delivery
-from messaging.models import Attempt, Event, Message
+from messaging.models import Attempt, Event, Message, Suppression
 from messaging.states import AttemptStatus, Status
 from providers.models import ProviderThroughput
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
