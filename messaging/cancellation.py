@@ -6,7 +6,8 @@ from django.db import transaction
 
 from messaging.clients import Caller
 from messaging.errors import AlreadyClosed, AlreadyLeft, UnknownObject
-from messaging.models import Message, Move
+from messaging.models import Message
+from messaging.moves import Move
 from messaging.states import Status, allowed
 
 GIVEN_UP = frozenset({Status.FAILED, Status.EXPIRED})

@@ -15,7 +15,8 @@ from messaging.clients import Caller
 from messaging.drafts import MAX_SEGMENTS, Draft
 from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
 from messaging.idempotency import Answer, once
-from messaging.models import EVENT_DATA, uuid7
+from messaging.models import uuid7
+from messaging.moves import EVENT_DATA
 from messaging.states import MessageClass, Status
 from providers.health import Board
 from providers.sql import records, rows

@@ -1,8 +1,7 @@
 """Clients and their messages; every attempt, receipt and event of each."""
 
 import uuid
-from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 
 import uuid_utils.compat
 from django.contrib.postgres.fields import ArrayField
@@ -10,9 +9,9 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 
-from messaging.states import FINAL, MOVES, PUBLIC, AttemptStatus, MessageClass, Status
+from messaging.moves import MessageQuerySet
+from messaging.states import AttemptStatus, MessageClass, Status
 from providers.models import Provider
-from providers.sql import records, rows
 
 SCOPES = ("send", "otp", "read", "webhooks")
 E164 = RegexValidator(r"^\+[1-9][0-9]{6,14}\Z", "E.164 with the plus.")
@@ -71,67 +70,6 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"mx_live_{self.id}_…"
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One wished-for change of a message's status, and what is written with it.
-
-    `delay` (seconds from now) sets when the message is due again. `mark` remembers the provider:
-    "tried" for this round, "barred" for good. "anew" forgets the round and what was spent: a person wants it sent.
-    """
-
-    message_id: uuid.UUID
-    to: Status
-    delay: float | None = None
-    error_code: str = ""
-    provider_id: int | None = None
-    mark: str = ""
-    spent: int = 0  # of the attempts allowance
-    possible_duplicate: bool = False
-
-
-class MessageQuerySet(models.QuerySet["Message"]):
-    def for_client(self, client_id: uuid.UUID) -> "MessageQuerySet":
-        """Every look-up of a client goes through here: what is another's does not exist."""
-        return self.filter(client_id=client_id)
-
-    @staticmethod
-    def lock(message_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, "Locked"]:
-        """Locks rows in id order, as the first statement of every grouped transaction: no two can deadlock."""
-        found = rows(
-            """
-            SELECT id, status, message_class, country, spent, possible_duplicate, expires_at <= clock_timestamp()
-            FROM messaging_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE""",
-            {"ids": list(message_ids)},
-        )
-        return {row[0]: Locked(*row) for row in found}
-
-    @staticmethod
-    def transition(moves: Collection[Move]) -> set[uuid.UUID]:
-        """Makes those moves that the table allows, writes the event of each public one, returns who moved."""
-        if not moves:
-            return set()
-        params = {
-            "rows": records(map(asdict, moves)),
-            "moves": MOVES,
-            "public": sorted(PUBLIC),
-            "final": sorted(FINAL),
-        }
-        return {row[0] for row in rows(_TRANSITION, params)}
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """What a grouped transaction needs to know of a message it holds."""
-
-    id: uuid.UUID
-    status: str
-    message_class: str
-    country: str
-    spent: int
-    possible_duplicate: bool
-    overdue: bool
 
 
 class Message(models.Model):
@@ -368,45 +306,3 @@ class Suppression(models.Model):
 
     def __str__(self) -> str:
         return f"suppression {self.pk}"
-
-
-#: The data of a message's events, from a row `m` and a provider slug `provider`. Thin: no text, no full number.
-EVENT_DATA = """
-jsonb_strip_nulls(jsonb_build_object(
-  'id', m.id, 'status', m.status, 'class', m.message_class, 'country', m.country, 'segments', m.segments,
-  'to_masked', left(m."to", 4) || repeat('*', length(m."to") - 7) || right(m."to", 3),
-  'reference', nullif(m.reference, ''), 'metadata', nullif(m.metadata, '{}'),
-  'provider', provider, 'error_code', nullif(m.error_code, ''), 'possible_duplicate', m.possible_duplicate))
-"""
-
-# One statement: the guarded moves, and the events of those that happened.
-_TRANSITION = f"""
-WITH wish AS (
-  SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, "to" text, delay float8, error_code text,
-    provider_id bigint, mark text, spent int, possible_duplicate bool)
-), m AS (
-  UPDATE messaging_message m SET
-    status = r."to",
-    sequence = m.sequence + (r."to" = ANY(%(public)s))::int,
-    error_code = r.error_code,
-    spent = CASE r.mark WHEN 'anew' THEN 0 ELSE m.spent + r.spent END,
-    possible_duplicate = m.possible_duplicate OR r.possible_duplicate,
-    not_before = CASE WHEN r.delay IS NULL THEN m.not_before
-                      ELSE clock_timestamp() + r.delay * interval '1 second' END,
-    tried = CASE r.mark WHEN 'tried' THEN array_append(m.tried, r.provider_id) WHEN 'anew' THEN '{{}}' ELSE m.tried END,
-    barred = CASE r.mark WHEN 'barred' THEN array_append(m.barred, r.provider_id) ELSE m.barred END,
-    lease_until = NULL,
-    sent_at = CASE WHEN r."to" IN ('sent', 'delivered', 'undelivered')
-                   THEN coalesce(m.sent_at, clock_timestamp()) ELSE m.sent_at END,
-    closed_at = CASE WHEN r."to" = ANY(%(final)s) THEN clock_timestamp() END
-  FROM wish r
-  WHERE m.id = r.message_id AND m.status || '>' || r."to" = ANY(%(moves)s)
-  RETURNING m.*, r.provider_id
-), told AS (
-  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
-  SELECT uuidv7(), 'message.' || m.status, m.id::text, m.sequence, m.client_id, {EVENT_DATA}, clock_timestamp()
-  FROM m LEFT JOIN LATERAL (SELECT p.slug AS provider FROM providers_provider p WHERE p.id = m.provider_id) p ON true
-  WHERE m.status = ANY(%(public)s)
-)
-SELECT id FROM m
-"""  # noqa: S608  a literal fragment

@@ -13,7 +13,8 @@ from typing import Any
 
 from django.db import transaction
 
-from messaging.models import Locked, Message, Move, Suppression
+from messaging.models import Message, Suppression
+from messaging.moves import Locked, Move
 from messaging.states import LIFTED_BY_DELIVERY, AttemptStatus, Status
 from providers.outcomes import ReceiptStatus
 from providers.sql import records, rows

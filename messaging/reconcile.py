@@ -17,7 +17,8 @@ from django.conf import settings
 from django.db import InterfaceError, InternalError, OperationalError, transaction
 
 from messaging import submissions
-from messaging.models import Locked, Message, Move
+from messaging.models import Message
+from messaging.moves import Locked, Move
 from messaging.receipts import CLOSES, suppress
 from messaging.states import AttemptStatus, MessageClass, Status
 from providers.adapters.base import Resolve

@@ -7,7 +7,8 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from messaging import tasks
-from messaging.models import ApiKey, Locked, Message, Move
+from messaging.models import ApiKey, Message
+from messaging.moves import Locked, Move
 from messaging.states import ATTEMPT_MOVES, AttemptStatus, Status
 from providers.sql import rows
 

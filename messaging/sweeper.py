@@ -10,7 +10,8 @@ from django.db import transaction
 from django.utils.module_loading import import_string
 
 from messaging import reconcile
-from messaging.models import Message, Move
+from messaging.models import Message
+from messaging.moves import Move
 from messaging.states import EVENTS, Status
 from providers.sql import records, rows
 from routing.snapshot import tables

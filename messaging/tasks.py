@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
 from messaging import receipts, reconcile
-from messaging.delivery import Drain
+from messaging.drain import Drain
 from messaging.states import EVENTS, LANES, MessageClass
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from pytest_django import Settings
 
-from messaging.delivery import Drain
+from messaging.drain import Drain
 from messaging.models import Attempt, Message
 from messaging.states import MessageClass, Status
 from tests.conftest import Carriers

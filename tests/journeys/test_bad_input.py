@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from messaging.clients import issue_key
-from messaging.delivery import Drain
 from messaging.drafts import FIELDS
+from messaging.drain import Drain
 from messaging.models import Message
 from tests.conftest import ROOT, free_ports
 from tests.factories import ClientFactory, ProviderFactory

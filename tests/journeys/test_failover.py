@@ -6,7 +6,7 @@ import pytest
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from messaging.delivery import Drain
+from messaging.drain import Drain
 from messaging.models import Attempt, Client, Event, Message
 from messaging.states import MessageClass, Status
 from providers.models import Provider, ProviderHealth

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from messaging.delivery import Drain
+from messaging.drain import Drain
 from messaging.models import Message
 from messaging.states import Status
 from tests.factories import ProviderFactory

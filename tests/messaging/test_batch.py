@@ -85,7 +85,7 @@ def test_a_wrong_item_has_the_problem_that_it_would_have_alone(api, post, item):
 
 def test_a_right_item_is_stored_as_it_would_be_alone(api, post, client_row):
     client_row.templates.create(name="greeting", text="Hello {name}")
-    item = {"to": "+380 67 123 45 67", "template": "greeting", "params": {"name": "Олена"}, "class": "bulk"}
+    item: dict = {"to": "+380 67 123 45 67", "template": "greeting", "params": {"name": "Олена"}, "class": "bulk"}
     item |= {"sender": "MEXAR", "validity_seconds": 60, "reference": "a", "metadata": {"b": "ї"}}
 
     alone = api.post(URL, item, format="json").json()["id"]

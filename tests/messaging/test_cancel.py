@@ -157,7 +157,9 @@ def test_a_message_is_not_cancelled_by_reading(api, client_row):
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_and_a_cancel_never_both_win(caller, client_row, provider):
     messages = [message.id for message in MessageFactory.create_batch(150, client=client_row)]
-    cancelled, refused, claimed = [], [], []
+    cancelled: list = []
+    refused: list = []
+    claimed: list = []
     start = threading.Barrier(5)
 
     def worker():

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from messaging import tasks
-from messaging.delivery import Drain
+from messaging.drain import Drain
 from messaging.models import Attempt, Message
 from messaging.states import Status
 from providers import throughput
