@@ -5,6 +5,7 @@ import queue
 import random
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
@@ -122,5 +123,6 @@ class Drain(threading.Thread):
 
     def _recover(self) -> None:
         """Outcomes are kept, no more than there are slots: one whose lease has ended writes nothing, or is evidence."""
-        connection.close()
+        with suppress(DatabaseError, InterfaceError):
+            connection.close()
         time.sleep(1.0)

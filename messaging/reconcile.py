@@ -21,7 +21,7 @@ from messaging.models import Message
 from messaging.moves import Locked, Move
 from messaging.receipts import CLOSES, suppress
 from messaging.states import AttemptStatus, MessageClass, Status
-from providers.adapters.base import Resolve
+from providers.adapters.base import Adapter, Resolve
 from providers.outcomes import Accepted, Found, Lookup, NotFound, Outcome, Rejected, Scope, Undecided
 from providers.sql import records, rows
 from providers.transport import Call, Result, boottime, transport
@@ -201,11 +201,17 @@ def _read(doubt: Doubt, route: Route, result: Result) -> Outcome | Lookup:
     assert adapter is not None  # noqa: S101  nothing was asked without one
     try:
         if route.resolve == Resolve.KEY:
-            return adapter.read_send(result)
+            return _believed(adapter, adapter.read_send(result))
         return adapter.read_lookup(_submission(doubt, route), result)
     except Exception as error:
         log.error("adapter could not read an answer: %s", type(error).__name__, extra={"provider": route.slug})
         return Undecided("unreadable_answer", type(error).__name__)
+
+
+def _believed(adapter: Adapter, answer: Outcome) -> Outcome | Lookup:
+    """Only a documented refusal says that the first post was refused too; another may be about the second alone."""
+    undocumented = isinstance(answer, Rejected) and answer.code not in adapter.errors
+    return Undecided("undocumented_refusal", answer.code) if undocumented else answer
 
 
 @dataclass(frozen=True, slots=True)

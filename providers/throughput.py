@@ -120,8 +120,15 @@ def lower(provider_id: int, retry_after: float) -> None:
           slowdown = CASE WHEN t.paused_until > clock_timestamp() THEN greatest(1, t.slowdown)
             ELSE least(6, 1 + greatest(0, t.slowdown - coalesce(
               floor(extract(epoch FROM clock_timestamp() - t.paused_until) / %(recovery)s)::int, 6))) END,
-          paused_until = greatest(t.paused_until, excluded.paused_until)""",
-        {"id": provider_id, "seconds": max(retry_after, SHORTEST_PAUSE), "recovery": RECOVERY},
+          paused_until = greatest(t.paused_until, excluded.paused_until,
+            -- who says it again and again, and says no time, is asked more and more seldom
+            clock_timestamp() + %(shortest)s * 2 ^ t.slowdown * interval '1 second')""",
+        {
+            "id": provider_id,
+            "seconds": max(retry_after, SHORTEST_PAUSE),
+            "shortest": SHORTEST_PAUSE,
+            "recovery": RECOVERY,
+        },
     )
 
 

@@ -126,7 +126,9 @@ class Carriers:
         self.process.wait(10)
 
     def entries(self, event: str | None = None) -> list[dict]:
-        """The ledger as it stands in the file."""
+        """The ledger as it stands in the file, with all that was answered before this call."""
+        if self.process.poll() is None:
+            self.get("/api/carriers")  # the carriers write once per turn of their loop
         found = [json.loads(line) for line in self.ledger_file.read_text().splitlines()]
         return [entry for entry in found if event is None or entry["event"] == event]
 

@@ -122,10 +122,13 @@ def _read_receipt(receipt: Mapping[str, Any], our_reference: str) -> ParsedRecei
     occurred_at = datetime.fromisoformat(receipt["at"])
     if occurred_at.tzinfo is None:
         raise ValueError("a time without a zone")
+    reference = printable(receipt["reference"])
+    if our_reference and reference and our_reference != reference:  # the path is not signed, the body is
+        raise ValueError("the address and the body name two attempts")
     return ParsedReceipt(
         status=STATUSES.get(word, ReceiptStatus.UNKNOWN),
         provider_status=printable(word),
-        our_reference=our_reference or printable(receipt["reference"]),
+        our_reference=reference or our_reference,
         provider_reference=_read_id(receipt["id"]),
         error_code=printable(code),
         opted_out=code == "opted_out",

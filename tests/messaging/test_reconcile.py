@@ -101,6 +101,14 @@ class TestKey:
         assert states() == (AttemptStatus.NOT_SENT, Status.QUEUED)
         assert only_message().barred == [provider.pk]
 
+    def test_undocumented_refusal_proves_nothing_about_the_first_post(self, provider, wire):
+        doubt(provider)
+        wire.answer = lambda *request: (422, {"error": {"code": "other_body", "message": "same key, other body"}})
+
+        reconcile.run()
+
+        assert states() == (AttemptStatus.UNKNOWN, Status.UNKNOWN)
+
     def test_account_fault_proves_nothing_about_the_first_post(self, provider, wire):
         doubt(provider)
         wire.answer = lambda *request: (402, {"error": {"code": "out_of_balance", "message": "no credit"}})

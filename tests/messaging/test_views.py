@@ -460,6 +460,15 @@ def test_a_signed_receipt_is_stored_once(provider):
     assert stored.provider_reference == "their-1"
 
 
+def test_a_signed_receipt_cannot_be_turned_to_another_attempt_by_its_address(provider):
+    body = receipt(reference=uuid.uuid4().hex)
+
+    answer = deliver(f"/receipts/carrier-a/{uuid.uuid4().hex}", body=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "unreadable_receipt")
+    assert not Receipt.objects.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [

@@ -38,7 +38,6 @@ class Command(BaseCommand):
         leading, periodic = False, sweeper.Periodic()
         while not stopping.is_set():
             try:
-                # Asked every round: a lost connection has lost the lock with it, without a word.
                 leads = rows("SELECT pg_try_advisory_lock(%(lock)s)", {"lock": LOCK})[0][0] if not leading else True
                 if leads and not leading:
                     log.info("this sweeper leads")
@@ -50,6 +49,9 @@ class Command(BaseCommand):
             except (DatabaseError, InterfaceError) as error:
                 log.warning("database error: %s", type(error).__name__)
                 connection.close()
-                leading = False
+                leading = False  # the lock went with the connection
+            except Exception:
+                # A mistake of ours in one step must not leave lost leases to nobody.
+                log.exception("unexpected error, going on")
             stopping.wait(settings.SWEEP)
         connection.close()
