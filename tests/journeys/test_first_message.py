@@ -13,7 +13,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def drain(settings):
+def providers(carriers):
+    ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token", price="0.04")
+    ProviderFactory(slug="carrier-b", base_url=carriers.url(2), token="carrier-b-token", price="0.05")
+
+
+@pytest.fixture
+def drain(providers, settings):
+    """Started once the prices are there: for a second it would go on with tables that it read before."""
     settings.POLL = 0.2
     thread = Drain("transactional")
     thread.start()
@@ -33,9 +40,6 @@ def wait_for(condition, seconds=10.0):
 
 
 def test_accepted_message_reaches_the_cheapest_carrier(api, carriers, drain):
-    ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token", price="0.04")
-    ProviderFactory(slug="carrier-b", base_url=carriers.url(2), token="carrier-b-token", price="0.05")
-
     answer = api.post("/api/v1/messages", {"to": "+380671234567", "text": "Hello"}, format="json")
 
     assert answer.status_code == 202, answer.content
