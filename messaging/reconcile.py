@@ -210,8 +210,9 @@ def _read(doubt: Doubt, route: Route, result: Result) -> Outcome | Lookup:
 
 def _believed(adapter: Adapter, answer: Outcome) -> Outcome | Lookup:
     """Only a documented refusal says that the first post was refused too; another may be about the second alone."""
-    undocumented = isinstance(answer, Rejected) and answer.code not in adapter.errors
-    return Undecided("undocumented_refusal", answer.code) if undocumented else answer
+    if isinstance(answer, Rejected) and answer.code not in adapter.errors:
+        return Undecided("undocumented_refusal", answer.code)
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
