@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from messaging import delivery
+from messaging import delivery, drain
 from providers import transport
 
 _passes_left = int(os.environ["INTERRUPT_COUNT"])
@@ -40,7 +40,7 @@ def before_intent_commit() -> None:
 
 
 def after_intent_commit() -> None:
-    claim = delivery.claim
+    claim = drain.claim
 
     def interrupted(lane: str, limit: int) -> Any:
         offers, due = claim(lane, limit)
@@ -48,7 +48,7 @@ def after_intent_commit() -> None:
             interrupt()
         return offers, due
 
-    delivery.claim = interrupted
+    drain.claim = interrupted
 
 
 def before_gate() -> None:

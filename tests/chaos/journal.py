@@ -6,9 +6,9 @@ JOURNAL names the file; it is there, empty, as soon as the worker is up.
 import os
 from typing import Any
 
-from messaging import delivery
+from messaging import drain
 
-_claim = delivery.claim
+_claim = drain.claim
 _file = os.open(os.environ["JOURNAL"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
 
 
@@ -18,4 +18,4 @@ def claim(lane: str, limit: int) -> Any:
     return offers, due
 
 
-delivery.claim = claim
+drain.claim = claim
