@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, InternalError, OperationalError, transaction
+from django.db import transaction
 
 from messaging import outbox, receipts, reconcile, submissions
 from messaging.models import Message, uuid7
@@ -231,24 +231,12 @@ def settle(group: Sequence[Outcomes]) -> None:
         outbox.tell_health(health.record(filter(None, map(_fact, group))))
 
 
-def settle_apart(group: Sequence[Outcomes]) -> None:
-    """Settles a group in which an answer that the database refuses costs nobody else's outcome.
-
-    A price or a count out of any range proves nothing: such an answer is ambiguous.
-    """
-    try:
-        settle(group)
-    except (OperationalError, InterfaceError, InternalError):
-        raise  # the database is away, not at odds with a value
-    except Exception as error:
-        if len(group) > 1:
-            for done in group:
-                settle_apart([done])
-        elif not isinstance(group[0].outcome, Ambiguous):
-            log.error("unstorable answer: %s", type(error).__name__, extra={"provider": group[0].offer.route.slug})
-            settle_apart([replace(group[0], outcome=Ambiguous("unstorable_answer", type(error).__name__))])
-        else:
-            raise
+def distrust(done: Outcomes, error: Exception) -> Outcomes | None:
+    """A price or a count out of any range proves nothing: such an answer is ambiguous."""
+    if isinstance(done.outcome, Ambiguous):
+        return None
+    log.error("unstorable answer: %s", type(error).__name__, extra={"provider": done.offer.route.slug})
+    return replace(done, outcome=Ambiguous("unstorable_answer", type(error).__name__))
 
 
 def _close(group: Sequence[Outcomes]) -> dict[uuid.UUID, str]:

@@ -11,7 +11,9 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connection
 
-from messaging.delivery import Offer, Outcomes, claim, next_due, read, settle_apart
+from messaging import delivery
+from messaging.apart import settle_apart
+from messaging.delivery import Offer, Outcomes, claim, distrust, next_due, read
 from providers.outcomes import Accepted, Rejected, Scope
 from providers.transport import Result, transport
 
@@ -55,7 +57,7 @@ class Drain(threading.Thread):
                     more = self._claim()
                 more |= self._collect(wait=self._patience(more))
                 if self._unsettled:
-                    settle_apart(self._unsettled)
+                    settle_apart(self._unsettled, delivery.settle, distrust)
                     # Who was refused by one provider is due again at once for the next.
                     more |= any(not isinstance(done.outcome, Accepted) for done in self._unsettled)
                     self._unsettled = []

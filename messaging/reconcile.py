@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, InternalError, OperationalError, transaction
+from django.db import transaction
 
 from messaging import submissions
+from messaging.apart import settle_apart
 from messaging.models import Message
 from messaging.moves import Locked, Move
 from messaging.receipts import CLOSES, suppress
@@ -61,25 +62,17 @@ def run(classes: Collection[str] = tuple(MessageClass)) -> int:
     doubts = _claim(classes)
     answers = _ask(doubts)
     if doubts:
-        _settle_apart([(doubt, answers.get(doubt.attempt_id)) for doubt in doubts])
+        settle_apart([(doubt, answers.get(doubt.attempt_id)) for doubt in doubts], _settle, _distrust)
     return len(doubts)
 
 
-def _settle_apart(answers: Sequence[tuple["Doubt", Outcome | Lookup | None]]) -> None:
-    """An answer that the database refuses proves nothing, and costs nobody else's."""
-    try:
-        _settle(answers)
-    except (OperationalError, InterfaceError, InternalError):
-        raise
-    except Exception as error:
-        if len(answers) > 1:
-            for one in answers:
-                _settle_apart([one])
-        elif answers[0][1] is not None:
-            log.error("unstorable answer: %s", type(error).__name__, extra={"attempt": str(answers[0][0].attempt_id)})
-            _settle_apart([(answers[0][0], None)])
-        else:
-            raise
+def _distrust(one: tuple["Doubt", Outcome | Lookup | None], error: Exception) -> tuple["Doubt", None] | None:
+    """An answer that cannot be stored proves nothing."""
+    doubt, answer = one
+    if answer is None:
+        return None
+    log.error("unstorable answer: %s", type(error).__name__, extra={"attempt": str(doubt.attempt_id)})
+    return doubt, None
 
 
 @dataclass(frozen=True, slots=True)

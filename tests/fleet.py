@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from django.db import connection
 
 from config.local.broker import create_schema
@@ -144,3 +145,12 @@ def _answers(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def rabbitmq_url() -> str:
+    url = os.environ.get("RABBITMQ_URL", "")
+    if not url and os.environ.get("CI") == "true":
+        pytest.fail("RABBITMQ_URL is not set: in CI the suite runs on RabbitMQ too")
+    if not url:
+        pytest.skip("set RABBITMQ_URL=amqp://... to run on RabbitMQ (.ci/run starts one)")
+    return url

@@ -1,6 +1,5 @@
 """The broker by URL: its parameters, and hints on a real worker over PostgreSQL and RabbitMQ."""
 
-import os
 import secrets
 import threading
 import time
@@ -18,6 +17,7 @@ from pytest_django import Settings
 from config.broker import broker_for_settings, with_parameters
 from config.local import postgres
 from config.local.broker import HintBroker, create_schema
+from tests.fleet import rabbitmq_url
 
 
 def postgres_url() -> str:
@@ -35,15 +35,6 @@ def broker(request: pytest.FixtureRequest, settings: Settings) -> Iterator[drama
     broker = broker_for_settings(middleware=[dramatiq.middleware.Retries()])
     yield broker
     broker.close()
-
-
-def rabbitmq_url() -> str:
-    url = os.environ.get("RABBITMQ_URL", "")
-    if not url and os.environ.get("CI") == "true":
-        pytest.fail("RABBITMQ_URL is not set: in CI the suite runs on RabbitMQ too")
-    if not url:
-        pytest.skip("set RABBITMQ_URL=amqp://... to run on RabbitMQ (.ci/run starts one)")
-    return url
 
 
 def test_hint_wakes_a_worker_at_once(broker: dramatiq.Broker) -> None:

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import socket
 import threading
 import time
@@ -21,7 +20,7 @@ from messaging.models import Client, Message
 from messaging.states import Status
 from tests.conftest import Carriers
 from tests.factories import ProviderFactory
-from tests.fleet import Fleet, wait_for
+from tests.fleet import Fleet, rabbitmq_url, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
@@ -151,12 +150,3 @@ def test_all_is_accepted_and_sent_when_rabbitmq_goes_away_in_the_middle(
 
     wait_for(all_are_delivered, 60)
     assert_each_was_sent_once(carriers)
-
-
-def rabbitmq_url() -> str:
-    url = os.environ.get("RABBITMQ_URL", "")
-    if not url and os.environ.get("CI") == "true":
-        pytest.fail("RABBITMQ_URL is not set: in CI the suite runs on RabbitMQ too")
-    if not url:
-        pytest.skip("set RABBITMQ_URL=amqp://... to run on RabbitMQ (.ci/run starts one)")
-    return url

@@ -4,25 +4,12 @@ import http.client
 import json
 import re
 import urllib.error
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from providers.simulator.background import Background, carriers
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Background]:
-    with carriers() as running:
-        yield running
-
-
-@pytest.fixture
-def running(shared: Background) -> Background:
-    shared.call("POST", "/api/reset")
-    return shared
+from providers.simulator.background import Background
 
 
 def ask(

@@ -24,18 +24,6 @@ from providers.simulator.config import SimulatorConfig, load
 BODY = {"to": "+380501234567", "text": "hi", "sender": "Mexar", "reference": "r1", "validity": 300}
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Background]:
-    with carriers() as running:
-        yield running
-
-
-@pytest.fixture
-def running(shared: Background) -> Background:
-    shared.call("POST", "/api/reset")
-    return shared
-
-
 def raw_post(path: str = "/v1/messages", slug: str = "carrier-a", **fields: Any) -> bytes:
     body = json.dumps({**BODY, **fields}).encode()
     head = (
