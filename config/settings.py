@@ -152,6 +152,7 @@ if not required("DATABASE_URL", "for example postgresql://user:password@host:543
 ):
     raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address: PostgreSQL is the truth here.")
 DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
+DATABASES["default"]["ENGINE"] = "config.postgresql"
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # READ COMMITTED is assumed by every guarded UPDATE; do not raise it.

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.db import models
@@ -54,7 +54,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
         if not moves:
             return set()
         params = {
-            "rows": records(map(asdict, moves)),
+            "rows": records(moves),
             "moves": MOVES,
             "public": sorted(PUBLIC),
             "final": sorted(FINAL),

@@ -19,10 +19,10 @@ def rows(
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(statement, params, prepare=planned_once)
+        cursor.execute(statement, params, prepare=planned_once, binary=True)
         return cursor.fetchall() if cursor.description else []
 
 
-def records(values: Iterable[Mapping[str, Any]]) -> str:
-    """Many rows as one parameter, read back with jsonb_to_recordset: cheaper than an array per column."""
+def records(values: Iterable[Any]) -> str:
+    """Many rows, mappings or dataclasses, as one parameter for jsonb_to_recordset: cheaper than an array per column."""
     return orjson.dumps(list(values), default=str).decode()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from django.conf import settings
 
 from providers.models import ProviderThroughput
@@ -92,7 +91,7 @@ def reserve(rates: Mapping[int, int | None]) -> Reservations:
         halvings = max(0, slowdown - int(max(0.0, now - paused) / RECOVERY))
         rate = rates[provider_id]
         interval = 2**halvings / rate if rate else 0.0
-        lanes[provider_id] = _Lane(interval, tat.timestamp() if tat else 0.0, paused, orjson.loads(horizons))
+        lanes[provider_id] = _Lane(interval, tat.timestamp() if tat else 0.0, paused, horizons)
     return Reservations(now, lanes)
 
 

@@ -9,15 +9,15 @@ LONGEST_PREFIX = 15
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What one segment costs. `total` is submit + delivery, in `currency`."""
+    """What one segment costs. `total` is submit + delivery, in `currency`, added once when the book is read."""
 
     on_submit: Decimal
     on_delivery: Decimal
     currency: str
+    total: Decimal = field(init=False)
 
-    @property
-    def total(self) -> Decimal:
-        return self.on_submit + self.on_delivery
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", self.on_submit + self.on_delivery)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,13 +41,14 @@ class Route:
 class Tables:
     routes: Mapping[int, Route]
     rates: Mapping[str, tuple[tuple[datetime, Decimal], ...]]
+    currency: str  # the reporting one
 
     def by_slug(self, slug: str) -> Route | None:
         return next((route for route in self.routes.values() if route.slug == slug), None)
 
     def reporting(self, amount: Decimal, currency: str, at: datetime) -> Decimal | None:
         """The amount in REPORTING_CURRENCY; None where no exchange rate is known."""
-        if currency == settings.REPORTING_CURRENCY:
+        if currency == self.currency:
             return amount
         rate = next((rate for valid_from, rate in self.rates.get(currency, ()) if valid_from <= at), None)
         return amount / rate if rate else None
@@ -78,7 +79,8 @@ def _load() -> Tables:
     rates: dict[str, list[tuple[datetime, Decimal]]] = {}
     for row in ExchangeRate.objects.order_by("currency", "-valid_from"):
         rates.setdefault(row.currency, []).append((row.valid_from, row.rate))
-    return Tables(routes=routes, rates={currency: tuple(found) for currency, found in rates.items()})
+    by_currency = {currency: tuple(found) for currency, found in rates.items()}
+    return Tables(routes, by_currency, settings.REPORTING_CURRENCY)
 
 
 def _books() -> dict[int, tuple[tuple[datetime, Book], ...]]:

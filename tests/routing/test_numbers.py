@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from routing import numbers
 from routing.numbers import InvalidNumber, Number, mask, parse
 
 
@@ -102,6 +103,46 @@ def test_no_country_is_shut_out(kind: int) -> None:
 
     assert len(written) > 200
     assert {region: parse(value).msisdn for region, value in written.items()} == written
+
+
+def by_library(msisdn: str) -> Number | str:
+    try:
+        return numbers._by_library(msisdn)
+    except InvalidNumber as error:
+        return error.reason
+
+
+def by_short_way(msisdn: str) -> Number | str:
+    try:
+        return parse(msisdn)
+    except InvalidNumber as error:
+        return error.reason
+
+
+@settings(deadline=None, max_examples=3000)
+@given(st.sampled_from(sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)), st.from_regex("[0-9]{2,13}", fullmatch=True))
+def test_short_way_says_what_the_library_says(code: int, national: str) -> None:
+    msisdn = f"+{code}{national}"
+
+    assert by_short_way(msisdn) == by_library(msisdn)
+
+
+def test_short_way_says_what_the_library_says_around_every_example() -> None:
+    checked = 0
+    for region in phonenumbers.SUPPORTED_REGIONS:
+        for kind in range(11):
+            example = phonenumbers.example_number_for_type(region, kind)
+            if example is None:
+                continue
+            code, national = example.country_code, phonenumbers.national_significant_number(example)
+            prefix = phonenumbers.PhoneMetadata.metadata_for_region(region).national_prefix or "0"
+            written = (national, prefix + national, "0" + national, national[1:], national + "1", "9" + national[1:])
+            for digits in written:
+                msisdn = f"+{code}{digits}"
+                assert by_short_way(msisdn) == by_library(msisdn)
+                checked += isinstance(numbers._in_one_country(msisdn), Number)
+
+    assert checked > 1000  # the short way was taken
 
 
 @settings(deadline=None, max_examples=200)
