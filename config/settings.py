@@ -286,7 +286,6 @@ LOGGING = {
         "django.db.backends": {"level": "INFO"},
         # A line for every 4xx would print its path, where a caller may have put a number.
         "django.request": {"level": "ERROR"},
-        "aiohttp": {"level": "WARNING"},
         "pika": {"level": "WARNING"},
         "asyncio": {"level": "WARNING"},
     },

@@ -14,24 +14,17 @@ import logging
 import os
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-import aiohttp
 import uvloop
-from aiohttp import client_exceptions as errors
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.connector import AddrInfoType, Connection
 from django.conf import settings
-from yarl import URL
 
+from providers import http1
 from providers.outcomes import Ambiguous, GateRefused, Unavailable
 from providers.types import HttpRequest, HttpResponse
 
@@ -40,35 +33,20 @@ logger = logging.getLogger(__name__)
 Key = TypeVar("Key")
 Result = HttpResponse | Unavailable | Ambiguous | GateRefused
 
-ANSWER_LIMIT = 64 * 1024  # bytes, decompressed
-KEEP_ALIVE = 15.0  # seconds; below the idle limits of common load balancers, so that they rarely close first
-DNS_TTL = 30  # seconds
-
 
 class GateClosed(Exception):
     """The moment after which the call must not be sent has passed."""
 
 
-class AnswerTooLarge(Exception):
-    """The answer is longer than ANSWER_LIMIT."""
-
-
 # Looked up along the MRO of the error's class.
 CODES: Mapping[type[BaseException], str] = {
-    errors.InvalidURL: "invalid_url",
-    errors.NonHttpUrlClientError: "invalid_url",
-    errors.ClientConnectorDNSError: "dns_failure",
-    errors.ClientConnectorError: "connect_failed",
-    errors.ConnectionTimeoutError: "connect_timeout",
-    errors.ClientSSLError: "tls_failure",
-    errors.ServerFingerprintMismatch: "tls_failure",
-    errors.ServerTimeoutError: "read_timeout",
-    errors.ClientConnectionError: "connection_lost",
-    errors.UploadAbortedError: "connection_lost",
-    errors.ClientResponseError: "invalid_answer",
-    errors.ClientPayloadError: "invalid_answer",
-    errors.RedirectClientError: "invalid_answer",
-    AnswerTooLarge: "answer_too_large",
+    http1.InvalidUrl: "invalid_url",
+    http1.ConnectTimeout: "connect_timeout",
+    http1.ReadTimeout: "read_timeout",
+    http1.Disconnected: "connection_lost",
+    http1.InvalidAnswer: "invalid_answer",
+    http1.AnswerTooLarge: "answer_too_large",
+    socket.gaierror: "dns_failure",
     ssl.SSLError: "tls_failure",
     TimeoutError: "total_timeout",
     ConnectionRefusedError: "connection_refused",
@@ -96,10 +74,8 @@ def verdict(error: BaseException, *, written: bool) -> Unavailable | Ambiguous |
     """What a failure means. It never quotes the error, whose words may hold a URL or a body."""
     if isinstance(error, GateClosed):
         return GateRefused()
-    cause = error.os_error if isinstance(error, errors.ClientConnectorError) else error
-    named = cause if type(error) is errors.ClientConnectorError else error
     kind, generic = (Ambiguous, "failed_in_flight") if written else (Unavailable, "not_sent")
-    return kind(next((CODES[cls] for cls in type(named).__mro__ if cls in CODES), generic), _detail(cause))
+    return kind(next((CODES[cls] for cls in type(error).__mro__ if cls in CODES), generic), _detail(error))
 
 
 def _detail(error: BaseException) -> str:
@@ -123,33 +99,6 @@ class _Flight:
         self.written = True
 
 
-_flight: ContextVar[_Flight] = ContextVar("flight")
-
-
-class _GatedRequest(aiohttp.ClientRequest):
-    """Passes the gate with the connection in hand, directly before the first byte is written."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if conn.protocol is None or len(conn.protocol):
-            raise ConnectionError  # an answer nobody asked for lies there: it would pass for ours
-        if not self.body:
-            _flight.get().pass_gate()
-        return await super().send(conn)
-
-    async def write_bytes(
-        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
-    ) -> None:
-        # Before Python 3.12 head and body are written by a task of their own, some time after send(): a process that
-        # is frozen in between would send late.
-        try:
-            _flight.get().pass_gate()
-        except GateClosed as error:
-            if conn.protocol is not None:
-                conn.protocol.set_exception(error)
-        else:
-            await super().write_bytes(writer, conn, content_length)
-
-
 class Transport:
     """Performs calls for plain threads on one event-loop thread, which starts with a process's first call.
 
@@ -157,8 +106,7 @@ class Transport:
     """
 
     def __init__(self, *, connect: float, read: float, total: float) -> None:
-        self._timeouts = aiohttp.ClientTimeout(connect=connect, sock_read=read, ceil_threshold=float("inf"))
-        self._total = total
+        self._connect, self._read, self._total = connect, read, total
         self._owed: set[_Flight] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -216,24 +164,14 @@ class Transport:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        # No await before the session is there: a call started meanwhile begins after this first step.
-        pool = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=KEEP_ALIVE, ttl_dns_cache=DNS_TTL, socket_factory=_socket
-        )
-        async with aiohttp.ClientSession(
-            connector=pool,
-            request_class=_GatedRequest,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeouts,
-            headers={"User-Agent": "mexar-messaging"},
-            skip_auto_headers=("Accept-Encoding", "Content-Type"),
-        ) as self._session:
-            # aiohttp would repeat an idempotent request when a kept-alive connection drops.
-            self._session._retry_connection = False
-            await self._ended.wait()
-            for flight in tuple(self._owed):
-                if flight.task is not None:
-                    flight.task.cancel()
+        # No await before the pool is there: a call started meanwhile begins after this first step.
+        self._pool = http1.Pool(connect=self._connect, read=self._read)
+        await self._ended.wait()
+        flights = [flight.task for flight in self._owed if flight.task is not None]
+        for task in flights:
+            task.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
+        self._pool.close()
 
     def _start(self, flights: list[_Flight]) -> None:
         for flight in flights:
@@ -241,27 +179,13 @@ class Transport:
                 flight.task = self._loop.create_task(self._perform(flight))
 
     async def _perform(self, flight: _Flight) -> None:
-        _flight.set(flight)
         result: Result
         try:
             async with asyncio.timeout(self._total):
-                result = await self._exchange(flight.call.request)
+                result = await self._pool.exchange(flight.call.request, flight.pass_gate)
         except (Exception, asyncio.CancelledError) as error:
             result = verdict(error, written=flight.written)
         self._finish(flight, result)
-
-    async def _exchange(self, request: HttpRequest) -> HttpResponse:
-        url, headers, body = _url(request.url), request.headers, request.body or None
-        response = await self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False)
-        try:
-            answer = bytearray()
-            while not response.content.at_eof():
-                answer += await response.content.readany()
-                if len(answer) > ANSWER_LIMIT:
-                    raise AnswerTooLarge
-        finally:
-            response.close()  # an answer read to its end has given its connection back already
-        return HttpResponse(response.status, {n.lower(): v for n, v in response.headers.items()}, bytes(answer))
 
     def _abandon(self, flights: Iterable[_Flight], error: BaseException) -> None:
         for flight in tuple(flights):
@@ -276,16 +200,6 @@ class Transport:
             flight.done(flight.key, result)
         except Exception:
             logger.exception("the receiver of a result failed")
-
-
-def _socket(address: AddrInfoType) -> socket.socket:
-    made = socket.socket(*address[:3])
-    # Closing drops what was not delivered. Else the kernel goes on, and a request given up long ago still arrives.
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    return made
-
-
-_url = lru_cache(maxsize=1024)(partial(URL, encoded=True))
 
 
 _transports: dict[tuple[float, float, float], Transport] = {}

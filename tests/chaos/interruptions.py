@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from messaging import delivery, drain
-from providers import transport
+from providers import http1, transport
 
 _passes_left = int(os.environ["INTERRUPT_COUNT"])
 
@@ -53,24 +53,24 @@ def after_intent_commit() -> None:
 
 def before_gate() -> None:
     """The connection is in hand, no byte is written."""
-    write = transport._GatedRequest.write_bytes
+    pass_gate = transport._Flight.pass_gate
 
-    async def interrupted(*args: Any) -> None:
+    def interrupted(flight: Any) -> None:
         interrupt()
-        await write(*args)
+        pass_gate(flight)
 
-    transport._GatedRequest.write_bytes = interrupted
+    transport._Flight.pass_gate = interrupted
 
 
 def after_send() -> None:
     """The request is written, its answer is not read."""
-    write = transport._GatedRequest.write_bytes
+    write = http1.Connection._write
 
-    async def interrupted(*args: Any) -> None:
-        await write(*args)
+    def interrupted(connection: Any, message: bytes) -> None:
+        write(connection, message)
         interrupt()
 
-    transport._GatedRequest.write_bytes = interrupted
+    http1.Connection._write = interrupted
 
 
 def before_settle() -> None:
