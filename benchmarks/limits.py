@@ -1,0 +1,63 @@
+"""What the machine can do at best: rows that PostgreSQL takes, and flushes of the disk."""
+
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+
+from benchmarks.cpu import Meter
+from benchmarks.measure import Sample
+from benchmarks.world import World
+from config.local.postgres import program_directory
+
+DATABASE = "limits"
+# Some 500 bytes a row, a random primary key and a unique pair, like a message with its idempotency key.
+TABLE = """
+CREATE TABLE IF NOT EXISTS bench_message (
+  id uuid PRIMARY KEY, client text NOT NULL, key text NOT NULL, "to" text NOT NULL, body text NOT NULL,
+  status text NOT NULL, created_at timestamptz NOT NULL, UNIQUE (client, key))
+"""
+ROWS = """
+INSERT INTO bench_message SELECT gen_random_uuid(), 'core-backend', gen_random_uuid()::text, '+380671234567',
+  repeat('x', 330), 'queued', now() FROM generate_series(1, {rows});
+"""
+
+
+def insert(world: World, *, rows: int, clients: int, seconds: int) -> Sample:
+    """`rows` in each transaction, by pgbench with prepared statements."""
+    url = world.cluster.url(DATABASE)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(TABLE)
+        connection.execute("TRUNCATE bench_message")
+    script = world.directory / f"insert-{rows}.sql"
+    script.write_text(ROWS.format(rows=rows).replace("\n", " "))
+    script.chmod(0o644)
+    options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(seconds), "-f", str(script)]
+    with Meter({"postgres": world.groups["postgres"]}) as meter:
+        done = subprocess.run([program_directory() / "pgbench", *options, url], capture_output=True, text=True)
+    found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
+    if done.returncode or not found:
+        raise RuntimeError(f"pgbench failed: {done.stderr[-500:]}")
+    rate = float(found[1]) * rows
+    count = int(rate * seconds)
+    return Sample(rate, count, {"postgres": meter.cpu["postgres"] / count * 1e6}, {}, meter.steal, 0.0)
+
+
+def flushes(directory: Path, seconds: float) -> Sample:
+    """8 kB written over and fdatasync, one after the other: what a lone commit waits for."""
+    path = directory / "flush"
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    count, started = 0, time.monotonic()
+    try:
+        with Meter({}) as meter:
+            while time.monotonic() - started < seconds:
+                os.pwrite(file, bytes(8192), 0)
+                os.fdatasync(file)
+                count += 1
+    finally:
+        os.close(file)
+        path.unlink()
+    return Sample(count / meter.seconds, count, {}, {}, meter.steal, meter.other)
