@@ -26,7 +26,11 @@ for _path in _files:
 
 
 def required(name: str, hint: str) -> str:
-    value = env.str(name, default="")
+    """The value of NAME, or what stands in the file that NAME_FILE names: orchestrators mount secrets as files."""
+    path = Path(env.str(f"{name}_FILE", default=""))
+    if path.name and not path.is_file():
+        raise ImproperlyConfigured(f"{name}_FILE names {path}, and there is no such file.")
+    value = path.read_text().strip() if path.name else env.str(name, default="")
     if not value:
         raise ImproperlyConfigured(f"{name} is not set: {hint}. See .env.example; `make up` sets it for you.")
     return str(value)
@@ -147,21 +151,24 @@ SESSION_COOKIE_AGE = 8 * 3600
 
 # --- database -------------------------------------------------------------------------------------
 
-if not required("DATABASE_URL", "for example postgresql://user:password@host:5432/messaging").startswith(
-    ("postgresql://", "postgres://")
-):
+_database_url = required("DATABASE_URL", "for example postgresql://user:password@host:5432/messaging")
+if not _database_url.startswith(("postgresql://", "postgres://")):
     raise ImproperlyConfigured("DATABASE_URL must be a postgresql:// address: PostgreSQL is the truth here.")
-DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url("DATABASE_URL")}
+DATABASES: dict[str, dict[str, Any]] = {"default": env.db_url_config(_database_url)}
 DATABASES["default"]["ENGINE"] = "config.postgresql"
 DATABASES["default"]["CONN_MAX_AGE"] = None
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# Seconds. For `migrate` a short LOCK_TIMEOUT and a long STATEMENT_TIMEOUT: it must not stop the traffic.
+STATEMENT_TIMEOUT = positive("STATEMENT_TIMEOUT", 30)
+LOCK_TIMEOUT = positive("LOCK_TIMEOUT", 30)
 # READ COMMITTED is assumed by every guarded UPDATE; do not raise it.
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
         "application_name": env.str("PROCESS_NAME", default="messaging"),
         "connect_timeout": 5,
         "prepare_threshold": 5,  # allows prepared statements; providers/sql.py says which
-        "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
+        "options": f"-c statement_timeout={STATEMENT_TIMEOUT * 1000:.0f} -c lock_timeout={LOCK_TIMEOUT * 1000:.0f} "
+        "-c idle_in_transaction_session_timeout=30s",
     }
 )
 
@@ -231,6 +238,8 @@ PERIODIC: list[tuple[str, float]] = []
 
 # --- doors ----------------------------------------------------------------------------------------
 
+# Proxies of ours that a request passes, each appending to X-Forwarded-For; 0: that header is anybody's word.
+PROXIES = int(choice("PROXIES", "0", ("0", "1", "2", "3")))
 SINGLE_BODY_LIMIT = 64 * 1024
 BATCH_BODY_LIMIT = 4 * 1024 * 1024
 # Ours are checked first and answer with a problem; Django's own limit answers in HTML.

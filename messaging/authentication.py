@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
+from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -44,7 +45,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         given = clients.hash_secret(secret)
         if key is None or not hmac.compare_digest(key.secret_hash, given):
             raise Unauthenticated
-        _check(key, request.META.get("REMOTE_ADDR", ""))
+        _check(key, _address(request))
         _note_use(key_id)
         return key.caller, key_id
 
@@ -65,6 +66,14 @@ class HasScope(BasePermission):
         if needed and needed not in caller_of(request).scopes:
             raise MissingScope(f"It needs the scope {needed}.")
         return True
+
+
+def _address(request: Request) -> str:
+    """Who connected to the outermost proxy of ours; what stands further left in the header is the caller's own word."""
+    if not settings.PROXIES:
+        return str(request.META.get("REMOTE_ADDR", ""))
+    passed = request.headers.get("X-Forwarded-For", "").split(",")
+    return passed[-settings.PROXIES].strip() if len(passed) >= settings.PROXIES else ""
 
 
 def _check(key: Key, address: str) -> None:

@@ -4,10 +4,15 @@ import os
 import secrets
 import subprocess
 import sys
+import time
 from base64 import b64encode
+
+import psycopg
+import pytest
 
 from config.local import postgres
 from config.local.up import BASE_DIR
+from tests.fleet import database_url
 
 
 def check_deploy(**variables: str) -> subprocess.CompletedProcess[str]:
@@ -34,3 +39,19 @@ def test_secrets_of_the_example_file_are_refused_in_production() -> None:
     assert result.returncode == 1
     assert "SECRET_KEY is the one of .env.example" in result.stderr
     assert "CREDENTIALS_KEYS is the one of .env.example" in result.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_migration_gives_way_to_a_transaction_that_holds_its_table() -> None:
+    url = database_url()
+    variables = {**os.environ, "DATABASE_URL": url, "LOCK_TIMEOUT": "0.3", "STATEMENT_TIMEOUT": "3600"}
+    command = [sys.executable, "manage.py", "migrate", "messaging", "zero", "--noinput"]
+    with psycopg.connect(url) as connection:
+        connection.execute("SELECT FROM messaging_message")  # its lock lasts until the end of the transaction
+        before = time.monotonic()
+
+        result = subprocess.run(command, cwd=BASE_DIR, env=variables, capture_output=True, text=True, timeout=60)
+
+    assert result.returncode == 1
+    assert "canceling statement due to lock timeout" in result.stderr
+    assert time.monotonic() - before < 20

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,9 @@ def test_missing_value_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         ("DATABASE_URL", "nonsense"),
         ("PUBLIC_URL", "sms.example.com"),
         ("REPORTING_CURRENCY", "euro"),
+        ("PROXIES", "-1"),
+        ("LOCK_TIMEOUT", "0"),
+        ("SECRET_KEY_FILE", "/there/is/none"),
         ("ENV_FILE", "/there/is/none"),
     ],
 )
@@ -46,6 +50,14 @@ def test_wrong_value_is_named(name: str, value: str, monkeypatch: pytest.MonkeyP
 
     with pytest.raises(ImproperlyConfigured, match=name):
         load()
+
+
+def test_secret_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from a file\n")
+    monkeypatch.delenv("SECRET_KEY")
+    monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "key"))
+
+    assert load()["SECRET_KEY"] == "from a file"
 
 
 def test_lease_shorter_than_a_running_call_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +81,8 @@ def test_example_file_lists_every_variable_and_no_other() -> None:
     source = (BASE_DIR / "config" / "settings.py").read_text()
     read = set(re.findall(r'(?:required|positive|count|choice|flag|env\.\w+)\(\s*"([A-Z_]+)"', source))
 
+    composed = set(re.findall(r"\$\{([A-Z_]+)", (BASE_DIR / "docker-compose.yml").read_text()))
+
     listed = set(re.findall(r"^#? ?([A-Z_]+)=", (BASE_DIR / ".env.example").read_text(), re.MULTILINE))
 
-    assert listed == read - {"PROCESS_NAME"}  # `make up` names its processes by it
+    assert listed == (read | composed) - {"PROCESS_NAME"}  # the supervisor names its processes by it

@@ -147,6 +147,26 @@ def test_a_forwarded_address_is_not_believed(client_row):
 
 
 @pytest.mark.parametrize(
+    ("proxies", "forwarded", "status"),
+    [
+        (1, "10.0.0.1", 200),
+        (1, "203.0.113.9, 10.0.0.1", 200),
+        (1, "10.0.0.1, 203.0.113.9", 403),
+        (2, "203.0.113.9, 10.0.0.1, 192.0.2.1", 200),
+        (2, "10.0.0.1", 403),
+        (1, "", 403),
+    ],
+)
+def test_only_our_own_proxies_are_believed_about_the_address(client_row, settings, proxies, forwarded, status):
+    settings.PROXIES = proxies
+    token = issue_key(client_row, cidrs=["10.0.0.0/8"])
+
+    answer = bearer(token, REMOTE_ADDR="10.9.9.9").get(URL, HTTP_X_FORWARDED_FOR=forwarded)
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize(
     ("scope", "method", "path"),
     [
         ("read", "post", URL),
