@@ -32,6 +32,8 @@ class Caller:
     slug: str
     sender: str
     scopes: frozenset[str]
+    rate_limit: int | None = None  # messages per second
+    daily_quota: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def _load() -> Mapping[str, Key]:
             continue
         scopes = frozenset(key.scopes) & frozenset(client.scopes)
         keys[key.pk] = Key(
-            caller=Caller(client.pk, client.slug, client.sender, scopes),
+            caller=Caller(client.pk, client.slug, client.sender, scopes, client.rate_limit, client.daily_quota),
             enabled=client.enabled,
             secret_hash=bytes(key.secret_hash),
             expires_at=key.expires_at,

@@ -99,6 +99,12 @@ def read_batch(data: Any) -> list[Any]:
     return messages
 
 
+def batch_size(data: Any) -> int:
+    """How many messages a batch has, before it is read; 0 where it cannot be."""
+    messages = data.get("messages") if isinstance(data, dict) else None
+    return min(len(messages), MAX_BATCH) if isinstance(messages, list) else 0
+
+
 def read_quote(data: Any) -> Draft:
     """Reads the body of `POST /api/v1/quotes`, by the rules for a message. Raises InvalidRequest."""
     reader = _Reader(data, QUOTE_FIELDS)

@@ -40,6 +40,8 @@ class Refusal(Exception):
             problem["detail"] = self.detail
         if self.errors:
             problem["errors"] = [{"field": e.field, "code": e.code, "message": e.message} for e in self.errors]
+        if self.retry_after is not None:
+            problem["retry_after"] = self.retry_after  # an item of a batch has no header of its own
         return problem
 
 
@@ -73,6 +75,18 @@ class IdempotencyInProgress(Refusal):
     code = "idempotency_in_progress"
     status = 409
     title = "The first request with this Idempotency-Key is still running"
+
+
+class RateLimited(Refusal):
+    code = "rate_limited"
+    status = 429
+    title = "Too many messages in a second"
+
+
+class QuotaExceeded(Refusal):
+    code = "quota_exceeded"
+    status = 429
+    title = "The messages of this day are used up"
 
 
 class Unauthenticated(Refusal):

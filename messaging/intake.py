@@ -17,6 +17,7 @@ from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, 
 from messaging.idempotency import Answer, once
 from messaging.models import uuid7
 from messaging.moves import EVENT_DATA
+from messaging.quotas import Room, reserve
 from messaging.states import MessageClass, Status
 from providers.health import Board
 from providers.sql import records, rows
@@ -56,48 +57,60 @@ def accept(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> 
     """
 
     def work() -> Answer:
-        (result,) = _accept(caller, [data])
+        (result,) = _accept(caller, [data], room)
         if isinstance(result, Refusal):
             raise result
         return Answer(202, _body(result))
 
-    return once(caller, "message", data, idempotency_key, work)
+    with reserve(caller, 1) as room:
+        return once(caller, "message", data, idempotency_key, work)
 
 
 def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
     """Accepts what is right of a batch and tells each item's id or problem; the key is for the whole of it.
 
-    Raises Refusal where there is no list to read; then nothing is stored.
+    Raises Refusal where there is no list to read, and where a limit leaves no room for any; then nothing is stored.
     """
 
     def work() -> Answer:
+        found = _accept(caller, drafts.read_batch(data), room)
+        if room.refusal in found and not room.places:
+            raise room.refusal
         results = [
             {"index": index, "error": result.problem()}
             if isinstance(result, Refusal)
             else {"index": index, "id": str(result.prepared.id)}
-            for index, result in enumerate(_accept(caller, drafts.read_batch(data)))
+            for index, result in enumerate(found)
         ]
-        accepted = sum("id" in result for result in results)
+        accepted = room.spent
         return Answer(202, {"accepted": accepted, "rejected": len(results) - accepted, "results": results})
 
-    return once(caller, "batch", data, idempotency_key, work)
+    with reserve(caller, drafts.batch_size(data)) as room:
+        return once(caller, "batch", data, idempotency_key, work)
 
 
 def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusal]:
     """Accepts what is right of many, in one statement; gives an id or a refusal for each, in their order."""
-    results = _accept(caller, items)
+    with reserve(caller, len(items)) as room:
+        results = _accept(caller, items, room)
     return [result if isinstance(result, Refusal) else result.prepared.id for result in results]
 
 
-def _accept(caller: Caller, items: Sequence[Any]) -> list[Stored | Refusal]:
+def _accept(caller: Caller, items: Sequence[Any], room: Room) -> list[Stored | Refusal]:
     results: list[Prepared | Refusal] = []
     for data in items:
         try:
             results.append(prepare(caller, drafts.read(data)))
         except Refusal as refusal:
             results.append(refusal)
-    stored = _insert(caller, [result for result in results if isinstance(result, Prepared)])
-    return [result if isinstance(result, Refusal) else stored.get(result.id) or Suppressed() for result in results]
+    prepared = [result for result in results if isinstance(result, Prepared)]
+    stored = _insert(caller, prepared[: room.places])
+    room.spent = len(stored)
+    beyond = {item.id: room.refusal for item in prepared[room.places :]}
+    return [
+        result if isinstance(result, Refusal) else stored.get(result.id) or beyond.get(result.id) or Suppressed()
+        for result in results
+    ]
 
 
 def prepare(caller: Caller, draft: Draft) -> Prepared:

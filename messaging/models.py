@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import uuid_utils.compat
 from django.contrib.postgres.fields import ArrayField
-from django.core.validators import RegexValidator
+from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
@@ -37,6 +37,18 @@ class Client(models.Model):
         models.CharField(max_length=10, choices=choices(SCOPES)), default=list, help_text="What its keys may be given."
     )
     sender = models.CharField(max_length=20, blank=True, help_text="The sender where a message names none.")
+    rate_limit = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Messages per second that are accepted at most. No limit when empty.",
+    )
+    daily_quota = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="Messages per day (UTC) that are accepted at most. No limit when empty.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -44,6 +56,21 @@ class Client(models.Model):
 
     def __str__(self) -> str:
         return self.slug
+
+
+class Usage(models.Model):
+    """What was handed out of a client's limit in the current window (quotas.py)."""
+
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="+", db_index=False)
+    span = models.PositiveIntegerField()  # seconds of the window
+    period = models.BigIntegerField()  # its number: epoch seconds / span
+    used = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["client", "span"], name="one_usage_per_client_span")]
+
+    def __str__(self) -> str:
+        return f"{self.client_id} {self.span} s: {self.used}"
 
 
 class ApiKey(models.Model):

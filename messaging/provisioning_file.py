@@ -114,6 +114,8 @@ def _client(table: Table) -> ClientEntry:
         name=table.string("name", longest=80),
         scopes=table.words("scopes", SCOPES.__contains__, f"one of {', '.join(SCOPES)}", required=True),
         sender=table.string("sender", SENDER, "at most 11 letters and digits, or 3 to 15 digits", blank=True),
+        rate_limit=table.number("rate_limit", int, 1, 100_000),
+        daily_quota=table.number("daily_quota", int, 1, 2_000_000_000),
     )
     api_key = table.string("api_key", secret=True) or ""
     if api_key and split_key(api_key) is None:

@@ -14,7 +14,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from config.local.postgres import die_with_parent
-from messaging import authentication, clients, texts
+from messaging import authentication, clients, quotas, texts
 from messaging.clients import issue_key
 from providers import health
 from routing import snapshot
@@ -31,6 +31,7 @@ def _fresh_tables():
     for table in (snapshot.tables, clients.keys, texts.edited):
         table.forget()
     health.forget()
+    quotas.forget()
     authentication._used.clear()
 
 
@@ -39,9 +40,14 @@ def client_row(db):
     return ClientFactory()
 
 
+def caller_for(client):
+    limits = (client.rate_limit, client.daily_quota)
+    return clients.Caller(client.pk, client.slug, client.sender, frozenset(client.scopes), *limits)
+
+
 @pytest.fixture
 def caller(client_row):
-    return clients.Caller(client_row.pk, client_row.slug, client_row.sender, frozenset(client_row.scopes))
+    return caller_for(client_row)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from messaging import staff
+from messaging import quotas, staff
 from messaging.clients import LIVE_KEYS, TooManyKeys, is_live, issue_key
 from messaging.drafts import SENDER
 from messaging.models import SCOPES, ApiKey, Client
@@ -97,13 +97,13 @@ class ClientAdmin(ModelAdmin):
     search_fields = ("slug", "name")
     actions = None
     actions_detail = ("create_key",)
-    fields = ("slug", "name", "enabled", "scopes", "sender")
+    fields = ("slug", "name", "enabled", "scopes", "sender", "rate_limit", "daily_quota")
 
     def get_fields(self, request: HttpRequest, obj: Client | None = None) -> tuple[str, ...]:
-        return (*self.fields, "key_table") if obj else self.fields
+        return (*self.fields, "usage", "key_table") if obj else self.fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Client | None = None) -> tuple[str, ...]:
-        return ("slug", "key_table") if obj else ()
+        return ("slug", "usage", "key_table") if obj else ()
 
     def has_delete_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
         return False  # its messages and events stay: it is disabled instead
@@ -145,6 +145,17 @@ class ClientAdmin(ModelAdmin):
     @admin.display(description="Scopes")
     def scope_list(self, client: Client) -> str:
         return ", ".join(client.scopes)
+
+    @admin.display(description="Used today")
+    def usage(self, client: Client) -> SafeString | str:
+        if client.daily_quota is None:
+            return "no quota"
+        used = quotas.used_today(client.pk)
+        bar = {
+            "title": f"{used} of {client.daily_quota} since 00:00 UTC",
+            "value": min(100, used * 100 // max(1, client.daily_quota)),
+        }
+        return SafeString(render_to_string("unfold/components/progress.html", bar))
 
     @admin.display(description="API keys")
     def key_table(self, client: Client) -> SafeString | str:

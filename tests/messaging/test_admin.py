@@ -10,7 +10,7 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from messaging import staff
+from messaging import intake, staff
 from messaging.admin.filters import first_id
 from messaging.clients import issue_key, keys, split_key
 from messaging.models import ApiKey, Attempt, Client, Event, Message, Receipt, Suppression, Template, uuid7
@@ -18,6 +18,7 @@ from messaging.states import AttemptStatus, MessageClass, Status
 from providers.models import Provider, ProviderHealth
 from routing import books
 from routing.models import ExchangeRate, Price, PriceList
+from tests.conftest import caller_for
 from tests.factories import (
     AttemptFactory,
     MessageFactory,
@@ -25,6 +26,7 @@ from tests.factories import (
     PriceListFactory,
     ProviderFactory,
 )
+from tests.messaging.door import GOOD
 
 pytestmark = pytest.mark.django_db
 NUMBER = "+380671234567"
@@ -588,6 +590,34 @@ def test_client_cannot_have_a_sender_that_no_message_may_have(boss, sender):
 
     assert "At most 11 letters and digits" in answer.content.decode()
     assert not Client.objects.exists()
+
+
+def test_client_has_limits_and_shows_what_is_used(boss, client_row):
+    url = f"/admin/messaging/client/{client_row.pk}/change/"
+    fields = {"name": "Core", "enabled": "on", "scopes": ["send"], "rate_limit": "20", "daily_quota": "10"}
+    without = page(boss, url.removeprefix("/admin/"))
+    boss.post(url, fields)
+    client_row.refresh_from_db()
+    ProviderFactory(price="0.045")
+    intake.accept_many(caller_for(client_row), [GOOD] * 4)
+
+    found = page(boss, url.removeprefix("/admin/"))
+
+    assert "no quota" in without
+    assert (client_row.rate_limit, client_row.daily_quota) == (20, 10)
+    assert "4 of 10 since 00:00 UTC" in found
+    assert "width: 40%" in found
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+def test_limit_that_lets_nothing_through_is_refused(boss, client_row, limit):
+    boss.post(
+        f"/admin/messaging/client/{client_row.pk}/change/", {"name": "x", "scopes": ["send"], "daily_quota": limit}
+    )
+
+    client_row.refresh_from_db()
+    assert client_row.daily_quota is None
+    assert client_row.name != "x"
 
 
 @pytest.mark.parametrize("text", ["Hello {name", "Hello {Name}", "Hello {}", "Hello name}"])

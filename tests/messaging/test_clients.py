@@ -55,6 +55,16 @@ def test_a_given_token_is_taken_over(client_row):
     assert clients.keys.get()[split_key(token)[0]].caller.slug == client_row.slug
 
 
+def test_limits_come_with_the_caller(client_row):
+    client_row.rate_limit, client_row.daily_quota = 5, 100
+    client_row.save()
+    key_id, _ = split_key(issue_key(client_row))
+
+    caller = clients.keys.get(fresh=True)[key_id].caller
+
+    assert (caller.rate_limit, caller.daily_quota) == (5, 100)
+
+
 def test_a_token_that_is_not_in_our_form_is_refused(client_row):
     with pytest.raises(ValueError, match="an API key looks like"):
         issue_key(client_row, token="password")

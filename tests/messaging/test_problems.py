@@ -38,6 +38,7 @@ def test_a_refusal_becomes_a_problem():
         "code": "validation_failed",
         "detail": "Look again.",
         "errors": [{"field": "to", "code": "required", "message": "It is needed."}],
+        "retry_after": 3,
     }
 
 

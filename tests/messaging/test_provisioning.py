@@ -146,6 +146,24 @@ def test_changes_name_the_old_and_the_new_value(document):
     assert Provider.objects.get().read_credentials() == {"token": "another-token"}
 
 
+def test_limits_of_a_client_are_named_and_changed(document):
+    document["clients"][0] |= {"rate_limit": 100, "daily_quota": 50_000}
+    run(document)
+    document["clients"][0]["daily_quota"] = 60_000
+
+    assert run(document) == ["~ client core-backend: daily_quota: 50000 -> 60000"]
+    client = Client.objects.get()
+    assert (client.rate_limit, client.daily_quota) == (100, 60_000)
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, "100", True, 3_000_000_000])
+def test_limit_that_cannot_be_is_told(document, limit):
+    document["clients"][0]["daily_quota"] = limit
+
+    (problem,) = problems(document)
+    assert problem.startswith("clients[core-backend].daily_quota: must be a whole number from 1 to")
+
+
 def test_changed_prices_make_a_new_book_and_keep_the_old_one(document):
     run(document)
     document["providers"][0]["prices"] = [
