@@ -14,6 +14,8 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.common import q_name
 
+from messaging import lifecycle
+
 # Seconds. Without them a broker that hangs would hold the sending thread for minutes.
 RABBITMQ_PARAMETERS = {"heartbeat": "30", "blocked_connection_timeout": "5", "socket_timeout": "5"}
 
@@ -50,9 +52,12 @@ class LaneMiddleware(dramatiq.Middleware):
     def after_worker_boot(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         from messaging import tasks  # actors register on the broker, so it must exist before they are imported
 
-        tasks.start({q_name(queue) for queue in worker.consumers})
+        lanes = {q_name(queue) for queue in worker.consumers}
+        lifecycle.started(lanes=sorted(lanes))
+        tasks.start(lanes)
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         from messaging import tasks
 
         tasks.stop()
+        lifecycle.stopped()

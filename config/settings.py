@@ -12,6 +12,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config import VERSION as VERSION
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
@@ -68,6 +70,7 @@ def flag(name: str, default: bool) -> bool:
 
 SECRET_KEY = required("SECRET_KEY", "a long random string")
 DEBUG = flag("DEBUG", False)
+PROCESS_NAME = str(env.str("PROCESS_NAME", default="messaging"))  # in every log line and pg_stat_activity
 # Where providers and people reach us: receipt URLs are built from it.
 PUBLIC_URL = required("PUBLIC_URL", "the address providers call, for example https://sms.example.com").rstrip("/")
 if not PUBLIC_URL.startswith(("http://", "https://")):
@@ -92,13 +95,14 @@ INSTALLED_APPS = [
     "messaging",
 ]
 MIDDLEWARE = [
+    "config.requests.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "config.requests.Sessions",
+    "config.requests.Common",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "config.requests.Authentication",
+    "config.requests.Messages",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -164,7 +168,7 @@ LOCK_TIMEOUT = positive("LOCK_TIMEOUT", 30)
 # READ COMMITTED is assumed by every guarded UPDATE; do not raise it.
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     {
-        "application_name": env.str("PROCESS_NAME", default="messaging"),
+        "application_name": PROCESS_NAME,
         "connect_timeout": 5,
         "prepare_threshold": 5,  # allows prepared statements; providers/sql.py says which
         "options": f"-c statement_timeout={STATEMENT_TIMEOUT * 1000:.0f} -c lock_timeout={LOCK_TIMEOUT * 1000:.0f} "
@@ -283,19 +287,25 @@ UNFOLD = {
 
 # --- logs -----------------------------------------------------------------------------------------
 
+LOG_FORMAT = choice("LOG_FORMAT", "json", ("json", "console"))
 LOG_LEVEL = choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+_QUIET = "ERROR" if LOG_LEVEL == "ERROR" else "WARNING"
+LOGGING_CONFIG = "config.logs.configure"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "formatters": {"line": {"()": "config.logs.formatter"}},
+    # __stderr__: a worker's stderr is a pipe to its master, which would read and write every line again.
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.__stderr__"}},
+    # What libraries say at DEBUG quotes parameters, frames and bodies.
+    "root": {"handlers": ["stderr"], "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL},
     "loggers": {
-        # SQL at DEBUG would print parameters: texts and numbers.
-        "django.db.backends": {"level": "INFO"},
-        # A line for every 4xx would print its path, where a caller may have put a number.
+        **{name: {"level": LOG_LEVEL} for name in ("config", "messaging", "providers", "routing")},
+        # Named, so that Django's own handlers are taken away. Its line for a 4xx says less than ours.
+        "django": {"level": _QUIET},
         "django.request": {"level": "ERROR"},
-        "pika": {"level": "WARNING"},
-        "asyncio": {"level": "WARNING"},
+        "asyncio": {"level": _QUIET},
+        "dramatiq": {"level": _QUIET},
+        "pika": {"level": _QUIET},
     },
 }

@@ -58,7 +58,7 @@ def _load() -> Mapping[str, Key]:
             networks = tuple(ip_network(cidr, strict=False) for cidr in key.cidrs)
         except ValueError:
             # One mistyped network must neither open its key to all addresses nor close the door to all clients.
-            log.error("API key %s has an unreadable network and is not accepted", key.pk)
+            log.error("an API key has an unreadable network and is not accepted", extra={"key_id": key.pk})
             continue
         scopes = frozenset(key.scopes) & frozenset(client.scopes)
         keys[key.pk] = Key(

@@ -146,7 +146,7 @@ def _offer(message: Due, step: Go, started: tuple[uuid.UUID, uuid.UUID, datetime
         if route.adapter is not None:
             call = Call(route.adapter.build_send(submission), since + min(settings.GATE, message.left))
     except Exception as error:  # an adapter's mistake is one message's route, not the batch's end
-        log.error("adapter could not build a request: %s", type(error).__name__, extra={"provider": route.slug})
+        log.error("adapter could not build a request", exc_info=error, extra={"provider": route.slug})
     return Offer(attempt_id, message.id, our_reference, route, message.country, message.message_class, started_at, call)
 
 
@@ -201,7 +201,7 @@ def read(offer: Offer, result: Result) -> Outcomes:
         assert offer.route.adapter is not None  # noqa: S101  it has built the request
         return Outcomes(offer, offer.route.adapter.read_send(result), wide=False)
     except Exception as error:
-        log.error("adapter could not read an answer: %s", type(error).__name__, extra={"provider": offer.route.slug})
+        log.error("adapter could not read an answer", exc_info=error, extra={"provider": offer.route.slug})
         return Outcomes(offer, Ambiguous("unreadable_answer", type(error).__name__), wide=False)
 
 
@@ -235,7 +235,7 @@ def distrust(done: Outcomes, error: Exception) -> Outcomes | None:
     """A price or a count out of any range proves nothing: such an answer is ambiguous."""
     if isinstance(done.outcome, Ambiguous):
         return None
-    log.error("unstorable answer: %s", type(error).__name__, extra={"provider": done.offer.route.slug})
+    log.error("unstorable answer", exc_info=error, extra={"provider": done.offer.route.slug})
     return replace(done, outcome=Ambiguous("unstorable_answer", type(error).__name__))
 
 
@@ -326,13 +326,13 @@ def _fact(done: Outcomes) -> health.Fact | None:
 
 
 def _log(done: Outcomes, was: str | None) -> None:
-    word = type(done.outcome).__name__ if was else "late, ignored"
-    code = "" if isinstance(done.outcome, Accepted) else done.outcome.code
     log.info(
-        "attempt %s message=%s attempt=%s provider=%s%s",
-        word,
-        done.offer.message_id,
-        done.offer.attempt_id,
-        done.offer.route.slug,
-        f" code={code}" if code else "",
+        "attempt",
+        extra={
+            "message_id": done.offer.message_id,
+            "attempt_id": done.offer.attempt_id,
+            "provider": done.offer.route.slug,
+            "outcome": type(done.outcome).__name__ if was else "late, ignored",
+            "code": None if isinstance(done.outcome, Accepted) else done.outcome.code,
+        },
     )

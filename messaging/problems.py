@@ -1,7 +1,6 @@
 """Every error of the API as RFC 9457 problem details, with a stable `code`."""
 
 import logging
-import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +12,7 @@ from django.views.defaults import page_not_found
 from rest_framework import exceptions
 
 from messaging import bodies
+from messaging.context import request_id
 from messaging.errors import DatabaseAway, Refusal, UnknownObject
 
 log = logging.getLogger(__name__)
@@ -37,11 +37,9 @@ def handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
             return _plain(400)
         case OperationalError() | InterfaceError() | InternalError() | IntegrityError():
             # Asking again helps: the server is away or read-only for now, or a row that was there is gone.
-            log.error("database error in a request: %s", type(error).__name__)
+            log.error("database error in a request", exc_info=error)
             return answer(DatabaseAway("Nothing was stored. Ask again.", retry_after=2))
-    # Where it happened, never what it says: the words of an error may quote a number or a text.
-    where = "".join(traceback.format_tb(error.__traceback__))
-    log.error("unexpected %s in a request\n%s", type(error).__name__, where)
+    log.error("unexpected error in a request", exc_info=error)
     return _plain(500)
 
 
@@ -51,7 +49,7 @@ def answer(refusal: Refusal) -> HttpResponse:
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return bodies.response(refusal.problem(), status=refusal.status, headers=headers, media_type=MEDIA_TYPE)
+    return _response(refusal.problem(), headers)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -73,4 +71,10 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 def _plain(status: int, headers: dict[str, str] | None = None) -> HttpResponse:
     problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": CODES[status]}
-    return bodies.response(problem, status=status, headers=headers, media_type=MEDIA_TYPE)
+    return _response(problem, headers)
+
+
+def _response(problem: dict[str, Any], headers: dict[str, str] | None) -> HttpResponse:
+    if problem["status"] >= 500 and request_id.get():
+        problem["request_id"] = request_id.get()  # what support asks for: the log lines of this request have it
+    return bodies.response(problem, status=problem["status"], headers=headers, media_type=MEDIA_TYPE)

@@ -225,7 +225,7 @@ def _hear(receipt: _Receipt, attempt: _Attempt, status: Status) -> Move | None:
         if attempt.status != AttemptStatus.ACCEPTED:
             attempt.changes["error_code"] = receipt.error_code
     elif was == AttemptStatus.NOT_SENT:
-        log.error("receipt for an attempt that was proved not sent", extra={"attempt": str(attempt.id)})
+        log.error("receipt for an attempt that was proved not sent", extra={"attempt_id": attempt.id})
         if word not in CLOSES or (word == ReceiptStatus.DELIVERED and status != Status.QUEUED):
             Message.objects.filter(id=attempt.message_id).update(possible_duplicate=True)
     if word == ReceiptStatus.DELIVERED:

@@ -71,7 +71,7 @@ def _distrust(one: tuple["Doubt", Outcome | Lookup | None], error: Exception) ->
     doubt, answer = one
     if answer is None:
         return None
-    log.error("unstorable answer: %s", type(error).__name__, extra={"attempt": str(doubt.attempt_id)})
+    log.error("unstorable answer", exc_info=error, extra={"attempt_id": doubt.attempt_id})
     return doubt, None
 
 
@@ -163,7 +163,7 @@ def _call(doubt: Doubt, route: Route | None) -> Call | None:
         if route.resolve in (Resolve.LOOKUP, Resolve.LIST):
             return Call(route.adapter.build_lookup(_submission(doubt, route)), doubt.claimed + settings.GATE)
     except Exception as error:  # an adapter's mistake is one attempt's silence, not the group's end
-        log.error("adapter could not build a request: %s", type(error).__name__, extra={"provider": route.slug})
+        log.error("adapter could not build a request", exc_info=error, extra={"provider": route.slug})
     return None
 
 
@@ -197,7 +197,7 @@ def _read(doubt: Doubt, route: Route, result: Result) -> Outcome | Lookup:
             return _believed(adapter, adapter.read_send(result))
         return adapter.read_lookup(_submission(doubt, route), result)
     except Exception as error:
-        log.error("adapter could not read an answer: %s", type(error).__name__, extra={"provider": route.slug})
+        log.error("adapter could not read an answer", exc_info=error, extra={"provider": route.slug})
         return Undecided("unreadable_answer", type(error).__name__)
 
 

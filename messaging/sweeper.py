@@ -64,7 +64,7 @@ def lost_leases() -> set[str]:
                 for message, _, _, p in found
             ]
         )
-    log.warning("took over %d messages from workers that are gone", len(found))
+    log.warning("took over messages from workers that are gone", extra={"count": len(found)})
     return {EVENTS}
 
 

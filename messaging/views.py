@@ -69,7 +69,9 @@ class MessagesView(ApiView):
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.SINGLE_BODY_LIMIT)
-        return _answer(intake.accept(caller_of(request), data, idempotency_key=_key(request)))
+        answer = intake.accept(caller_of(request), data, idempotency_key=_key(request))
+        request.META["messaging.message_id"] = answer.body["id"]  # for the log: PEP 3333 leaves such names to us
+        return _answer(answer)
 
     def get(self, request: Request) -> HttpResponse:
         query = _Query(request.query_params)

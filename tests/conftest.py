@@ -1,6 +1,7 @@
 """What every test may use: clean in-memory tables, callers, and real simulated carriers."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from rest_framework.test import APIClient
 
+from config import logs
 from config.local.postgres import die_with_parent
 from messaging import authentication, clients, quotas, texts
 from messaging.clients import issue_key
@@ -35,6 +37,33 @@ def _fresh_tables():
     authentication._used.clear()
 
 
+class Lines(logging.Handler):
+    """Log lines as production writes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self.setFormatter(logs.Json("tests"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += self.format(record) + "\n"
+
+    @property
+    def all(self) -> list[dict]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def of(self, message: str) -> list[dict]:
+        return [line for line in self.all if line["message"] == message]
+
+
+@pytest.fixture
+def lines():
+    handler = Lines()
+    logging.getLogger().addHandler(handler)
+    yield handler
+    logging.getLogger().removeHandler(handler)
+
+
 @pytest.fixture
 def client_row(db):
     return ClientFactory()
@@ -54,7 +83,8 @@ def caller(client_row):
 def api(client_row):
     """An API client with a key of all scopes."""
     http = APIClient()
-    http.credentials(HTTP_AUTHORIZATION=f"Bearer {issue_key(client_row)}")
+    # An id of its own: answers are compared with all their headers.
+    http.credentials(HTTP_AUTHORIZATION=f"Bearer {issue_key(client_row)}", HTTP_X_REQUEST_ID="of-the-test")
     return http
 
 

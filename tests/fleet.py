@@ -119,7 +119,7 @@ class Fleet:
         if extra_module:
             command = [sys.executable, "-m", "dramatiq", "django_dramatiq.setup", "messaging.tasks", extra_module]
         else:
-            command = [sys.executable, "manage.py", "rundramatiq"]
+            command = [sys.executable, "manage.py", "run_worker"]
         command += ["--path", ".", "--processes", "1", "--threads", "2", "--queues", *(lanes or LANES)]
         return self._start("worker", command, **environment)
 
@@ -129,7 +129,8 @@ class Fleet:
     def web(self, port: int) -> Process:
         """Returns when it answers. PUBLIC_URL, which receipts are sent to, is the caller's to set."""
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--http", "1", "--workers", "1", "--blocking-threads", "1", "--no-ws", "config.wsgi:application"]
+        command += ["--http", "1", "--workers", "1", "--blocking-threads", "1", "--no-ws"]
+        command += ["--log-config", "config/granian.json", "config.wsgi:application"]
         process = self._start("web", command)
         wait_for(lambda: process.ended or _answers(f"http://127.0.0.1:{port}/ready"), 30)
         assert not process.ended, process.output

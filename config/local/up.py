@@ -131,12 +131,12 @@ def start_all(children: Children, web_port: int, carrier_port: int) -> None:
     # database connection would end with it.
     address = ("--host", "127.0.0.1", "--port", str(web_port), "--http", "1", "--no-ws")
     threads = ("--workers", "1", "--blocking-threads", "1", "--blocking-threads-idle-timeout", "600")
-    limits = ("--workers-kill-timeout", "10")
+    limits = ("--workers-kill-timeout", "10", "--log-config", "config/granian.json")
     children.start(
         "web", "-m", "granian", "--interface", "wsgi", *address, *threads, *limits, "config.wsgi:application"
     )
     patience = ("--worker-shutdown-timeout", "20000")  # ms
-    children.start("worker", "manage.py", "rundramatiq", "--processes", "1", "--threads", "2", *patience)
+    children.start("worker", "manage.py", "run_worker", "--processes", "1", "--threads", "2", *patience)
     children.start("sweeper", "manage.py", "run_sweeper")
 
 
@@ -162,6 +162,7 @@ def environment(
         "CREDENTIALS_KEYS": f"1:{known.credentials_key}",
         "PUBLIC_URL": f"http://127.0.0.1:{web_port}",
         "DEBUG": "true",
+        "LOG_FORMAT": "console",
         "HTTPS": "false",
         "DEMO_API_KEY": known.api_key,
     }

@@ -234,11 +234,11 @@ def test_any_path_is_answered_or_refused(api, path):
 
 
 @pytest.fixture
-def every_log_line(caplog):
+def every_log_line(caplog, lines):
     caplog.set_level(logging.DEBUG)
-    for name in ("messaging", "providers", "routing", "django"):
+    for name in ("config", "messaging", "providers", "routing", "django"):
         caplog.set_level(logging.DEBUG, logger=name)
-    return caplog
+    return lines
 
 
 NUMBER, WORDS = "+380671234567", "Rosebud 483920"
@@ -286,7 +286,8 @@ def test_logs_of_a_whole_life_have_neither_numbers_nor_texts(api, carriers, ever
     attempts = api.get(f"{URL}/{message}").json()["attempts"]
 
     assert [attempt["status"] for attempt in attempts] == ["not_sent", "accepted"]
-    assert refusing.slug in every_log_line.text or message in every_log_line.text
+    told = [(line["provider"], line["message_id"]) for line in every_log_line.of("attempt")]
+    assert told == [(refusing.slug, message), ("carrier-a", message)]
     assert not LEAK.search(every_log_line.text)
 
 

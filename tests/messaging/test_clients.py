@@ -135,7 +135,7 @@ def test_a_key_has_no_scope_that_its_client_lacks():
     assert clients.keys.get()[key_id].caller.scopes == {"read"}
 
 
-def test_a_mistyped_network_closes_its_own_key_only(client_row, caplog):
+def test_a_mistyped_network_closes_its_own_key_only(client_row, lines):
     broken, _ = split_key(issue_key(client_row, cidrs=["10.0.0.0/33"]))
     good, _ = split_key(issue_key(client_row, cidrs=["10.0.0.1/8"]))
 
@@ -143,4 +143,5 @@ def test_a_mistyped_network_closes_its_own_key_only(client_row, caplog):
 
     assert good in found
     assert broken not in found
-    assert f"API key {broken} has an unreadable network" in caplog.text
+    (line,) = lines.of("an API key has an unreadable network and is not accepted")
+    assert line["key_id"] == broken

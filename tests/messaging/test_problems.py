@@ -7,6 +7,7 @@ from django.http import Http404
 from rest_framework import exceptions
 
 from messaging import problems
+from messaging.context import request_id
 from messaging.errors import FieldError, InvalidRequest, Refusal, Unauthenticated
 from messaging.views import MessagesView
 
@@ -82,12 +83,23 @@ def test_every_other_error_has_a_code(error, status, code):
 
 
 @pytest.mark.parametrize("error", [KeyError("+380671234567"), DataError('"+380671234567" secret text')])
-def test_an_unexpected_error_is_logged_without_its_words(error, caplog):
+def test_an_unexpected_error_is_logged_without_its_words(error, lines):
     handle(raised(error))
 
-    assert f"unexpected {type(error).__name__}" in caplog.text
-    assert "in raised" in caplog.text
-    assert "380671234567" not in caplog.text
+    (line,) = lines.of("unexpected error in a request")
+    assert line["error"].endswith(type(error).__name__)
+    assert line["where"][-1].endswith(" raised")
+    assert "380671234567" not in lines.text
+
+
+def test_a_fault_of_ours_names_its_request():
+    token = request_id.set("4711")
+    try:
+        bodies = [handle(error)[1] for error in (KeyError("x"), OperationalError("away"), Refusal())]
+    finally:
+        request_id.reset(token)
+
+    assert [body.get("request_id") for body in bodies] == ["4711", "4711", None]
 
 
 def test_the_handlers_of_django_answer_alike(rf):

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, connection
 
-from messaging import sweeper, tasks
+from messaging import lifecycle, sweeper, tasks
 from providers.sql import rows
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,12 @@ class Command(BaseCommand):
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
+        with lifecycle.logged():
+            self._sweep(stopping)
+        connection.close()
+
+    @staticmethod
+    def _sweep(stopping: threading.Event) -> None:
         leading, periodic = False, sweeper.Periodic()
         while not stopping.is_set():
             try:
@@ -54,4 +60,3 @@ class Command(BaseCommand):
                 # A mistake of ours in one step must not leave lost leases to nobody.
                 log.exception("unexpected error, going on")
             stopping.wait(settings.SWEEP)
-        connection.close()
