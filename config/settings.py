@@ -6,6 +6,7 @@ Order: files and environment, Django, database, broker, keys, delivery, doors, a
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,9 @@ TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "static"
+# The one folder of the package that is shown; as an app it would add the files of another viewer.
+_sidecar = Path(str(find_spec("drf_spectacular_sidecar").origin)).parent  # type: ignore[union-attr]
+STATICFILES_DIRS = [("swagger-ui", _sidecar / "static" / "drf_spectacular_sidecar" / "swagger-ui-dist")]
 # Hashed names need `collectstatic` first, which development skips.
 STORAGES = {
     "staticfiles": {
@@ -253,6 +257,14 @@ REST_FRAMEWORK = {
     "DEFAULT_PERMISSION_CLASSES": ["messaging.authentication.HasScope"],
     "EXCEPTION_HANDLER": "messaging.problems.handler",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "messaging.openapi.schema.CallSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "MEXAR Messaging",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SORT_OPERATIONS": False,
+    "POSTPROCESSING_HOOKS": [],
 }
 
 # --- admin ----------------------------------------------------------------------------------------

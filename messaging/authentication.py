@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 USED_EVERY = 60.0  # seconds between two writes of a key's last_used_at
+#: What a call that needs a key may be answered because of it.
+REFUSALS = (Unauthenticated, ExpiredKey, RevokedKey, ClientDisabled, AddressNotAllowed, MissingScope)
 
 _used: dict[str, float] = {}
 

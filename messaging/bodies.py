@@ -16,6 +16,9 @@ class UnsupportedMediaType(Refusal):
     title = "The body must be application/json"
 
 
+REFUSALS = (InvalidJson, BodyTooLarge, UnsupportedMediaType)  # of a call with a JSON body
+
+
 def read(request: HttpRequest | Request, limit: int) -> bytes:
     """The body, at most `limit` bytes; what is declared longer is refused unread.
 

@@ -34,6 +34,8 @@ FIELDS = frozenset(
 BATCH_FIELDS = frozenset(["messages"])
 QUOTE_FIELDS = frozenset(["to", "text", "class", "sender"])
 MAX_BATCH = 1000  # messages
+MAX_ENTRIES = 20  # of an object of strings
+LONGEST_REFERENCE, LONGEST_ENTRY = 100, 500  # characters
 # Alphanumeric up to 11 characters with a letter (GSM 03.40 9.1.2.5), or a number or short code.
 SENDER = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._&-]{1,11}|\+?[0-9]{3,15}", re.ASCII)
 LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", re.ASCII)
@@ -81,8 +83,8 @@ def read(data: Any) -> Draft:
         sender=reader.sender(),
         locale=reader.matching("locale", LOCALE, "A language tag like en or pt-BR."),
         send_at=reader.send_at(),
-        reference=reader.string("reference", longest=100),
-        metadata=reader.flat("metadata", longest=500, name_pattern=METADATA),
+        reference=reader.string("reference", longest=LONGEST_REFERENCE),
+        metadata=reader.flat("metadata", longest=LONGEST_ENTRY, name_pattern=METADATA),
     )
     reader.finish()
     return draft
@@ -131,8 +133,7 @@ class _Reader:
         self._data = data
         self._errors: list[FieldError] = []
         for name in sorted(data.keys() - fields)[:MAX_UNKNOWN]:
-            # The name is the caller's own text: cut, and without what JSON cannot carry.
-            self.wrong(_clean(name), "unknown_field", "There is no such field.")
+            self.wrong(clean(name), "unknown_field", "There is no such field.")
 
     def wrong(self, name: str, code: str, message: str) -> None:
         self._errors.append(FieldError(name, code, message))
@@ -232,11 +233,8 @@ class _Reader:
             return None
         value = self._data["send_at"]
         try:
-            moment = datetime.fromisoformat(value)
-            if moment.tzinfo is None or not value.isascii():
-                raise ValueError
-            moment = moment.astimezone(UTC)
-        except (ValueError, TypeError, OverflowError):
+            moment = parse_moment(value)
+        except ValueError:
             self.wrong("send_at", "bad_format", "An ISO 8601 date and time with its offset is expected.")
             return None
         if moment > datetime.now(UTC) + MAX_AHEAD:
@@ -251,11 +249,11 @@ class _Reader:
         if not isinstance(value, dict):
             self.wrong(name, "wrong_type", "An object of strings is expected.")
             return {}
-        if len(value) > 20:
-            self.wrong(name, "too_many", "At most 20 entries.")
+        if len(value) > MAX_ENTRIES:
+            self.wrong(name, "too_many", f"At most {MAX_ENTRIES} entries.")
             return {}
         for key, entry in value.items():
-            label = f"{name}.{_clean(key)}"
+            label = f"{name}.{clean(key)}"
             if not name_pattern.fullmatch(key) or _unstorable(key):
                 self.wrong(label, "bad_name", "Not a usable name.")
             elif not isinstance(entry, str):
@@ -281,5 +279,17 @@ def _unstorable(value: str) -> str:
     return ""
 
 
-def _clean(name: str) -> str:
+def parse_moment(value: Any) -> datetime:
+    """An ISO 8601 date and time with its offset, in UTC. Raises ValueError for anything else."""
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None or not value.isascii():
+            raise ValueError("no offset, or not ASCII")
+        return moment.astimezone(UTC)
+    except (TypeError, OverflowError):
+        raise ValueError("no moment in UTC") from None
+
+
+def clean(name: str) -> str:
+    """A name as answers show it: it is the caller's own text, so it is cut and without what JSON cannot carry."""
     return name.encode("ascii", "replace").decode()[:60]

@@ -18,6 +18,7 @@ from providers.sql import rows
 KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21-\x7e]{1,255}')
 KEEP_ANSWERS = "7 days"
 LOCK_WAIT = "3s"
+REFUSALS = (IdempotencyMismatch, IdempotencyInProgress)  # of a call that takes a key
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from routing import encoding
 from routing.lcr import candidates
 from routing.snapshot import tables
 
+REFUSALS = (InvalidRequest, MissingScope, NoRoute, Suppressed)  # of one message
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

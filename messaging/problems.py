@@ -69,9 +69,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return _plain(500)
 
 
+def problem(status: int) -> dict[str, Any]:
+    """RFC 9457 problem details of a status in CODES."""
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": CODES[status]}
+
+
 def _plain(status: int, headers: dict[str, str] | None = None) -> HttpResponse:
-    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "code": CODES[status]}
-    return _response(problem, headers)
+    return _response(problem(status), headers)
 
 
 def _response(problem: dict[str, Any], headers: dict[str, str] | None) -> HttpResponse:

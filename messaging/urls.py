@@ -1,6 +1,7 @@
 from django.urls import path, re_path
 
 from messaging import views
+from messaging.openapi.views import DocsView, SchemaView
 
 urlpatterns = [
     path("api/v1/messages", views.MessagesView.as_view()),
@@ -12,5 +13,8 @@ urlpatterns = [
     path("receipts/<slug:provider>/<slug:our_reference>", views.ReceiptView.as_view()),
     path("live", views.LiveView.as_view()),
     path("ready", views.ReadyView.as_view()),
-    re_path(r"^(?:api|receipts)/", views.UnknownView.as_view()),
+    path("api/schema/", SchemaView.as_view(), name="schema"),
+    path("api/docs/", DocsView.as_view(), name="docs"),
+    # A slash that is missing at the end of these is added by Django.
+    re_path(r"^(?!(?:admin|api/schema|api/docs)\Z)", views.UnknownView.as_view()),
 ]

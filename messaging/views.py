@@ -13,10 +13,21 @@ from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from messaging import bodies, cancellation, intake, quotes, receipts, tasks
+from messaging import authentication, bodies, cancellation, drafts, idempotency, intake, quotes, receipts, tasks
 from messaging.authentication import caller_of
 from messaging.clients import Caller
-from messaging.errors import BadSignature, DatabaseAway, FieldError, InvalidRequest, Refusal, UnknownObject
+from messaging.errors import (
+    AlreadyClosed,
+    AlreadyLeft,
+    BadSignature,
+    BodyTooLarge,
+    DatabaseAway,
+    FieldError,
+    InvalidJson,
+    InvalidRequest,
+    Refusal,
+    UnknownObject,
+)
 from messaging.idempotency import Answer
 from messaging.models import Attempt, Message
 from messaging.serializers import message_body
@@ -30,9 +41,8 @@ from routing.snapshot import tables
 log = logging.getLogger(__name__)
 
 PAGE, LONGEST_PAGE = 50, 200
-LONGEST_REFERENCE = 100  # characters
 _LIMIT = re.compile("[1-9][0-9]{0,2}", re.ASCII)
-_CURSOR = re.compile("[A-Za-z0-9_-]{22}", re.ASCII)
+CURSOR = re.compile("[A-Za-z0-9_-]{22}", re.ASCII)
 
 
 class UnreadableRequest(Refusal):
@@ -41,11 +51,19 @@ class UnreadableRequest(Refusal):
     title = "The receipt does not say what the provider documents"
 
 
+Refusals = tuple[type[Refusal], ...]
+
+
 class ApiView(APIView):
-    """What every call has in common: a body and an answer in JSON, nothing is negotiated, errors are problems."""
+    """What every call has in common: a body and an answer in JSON, nothing is negotiated, errors are problems.
+
+    `scopes` and `refusals` say by method what a call needs and how it may be refused; the document tells it.
+    """
 
     http_method_names = ["get", "head", "post"]
     scopes: ClassVar[dict[str, str]] = {}
+    common_refusals: ClassVar[Refusals] = (*authentication.REFUSALS, DatabaseAway)
+    refusals: ClassVar[dict[str, Refusals]] = {}
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
         return None, "application/json"
@@ -60,12 +78,14 @@ class OpenView(ApiView):
 
     authentication_classes = ()
     permission_classes = ()
+    common_refusals = ()
 
 
 class MessagesView(ApiView):
     """POST accepts a message; GET lists the caller's, newest first."""
 
     scopes = {"POST": "send", "GET": "read"}
+    refusals = {"POST": (*bodies.REFUSALS, *idempotency.REFUSALS, *intake.REFUSALS), "GET": (InvalidRequest,)}
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.SINGLE_BODY_LIMIT)
@@ -87,6 +107,7 @@ class BatchView(ApiView):
     """POST accepts what is right of many messages and tells what is wrong with the others."""
 
     scopes = {"POST": "send"}
+    refusals = {"POST": (*bodies.REFUSALS, *idempotency.REFUSALS, InvalidRequest)}
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.BATCH_BODY_LIMIT)
@@ -97,6 +118,7 @@ class MessageView(ApiView):
     """GET one message with every attempt."""
 
     scopes = {"GET": "read"}
+    refusals = {"GET": (UnknownObject,)}
 
     def get(self, request: Request, message_id: uuid.UUID) -> HttpResponse:
         return _shown(caller_of(request), message_id)
@@ -106,6 +128,7 @@ class CancelView(ApiView):
     """POST calls a message back that has not left. Its body is not read."""
 
     scopes = {"POST": "send"}
+    refusals = {"POST": (UnknownObject, AlreadyLeft, AlreadyClosed)}
 
     def post(self, request: Request, message_id: uuid.UUID) -> HttpResponse:
         cancellation.cancel(caller_of(request), message_id)
@@ -116,6 +139,7 @@ class QuotesView(ApiView):
     """POST tells what a message would cost with each provider."""
 
     scopes = {"POST": "send"}
+    refusals = {"POST": (*bodies.REFUSALS, InvalidRequest)}
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.SINGLE_BODY_LIMIT)
@@ -124,6 +148,8 @@ class QuotesView(ApiView):
 
 class ReceiptView(OpenView):
     """POST stores a provider's receipts; workers apply them. Nothing is stored without a good signature."""
+
+    refusals = {"POST": (UnknownObject, BadSignature, UnreadableRequest, InvalidJson, BodyTooLarge, DatabaseAway)}
 
     def post(self, request: Request, provider: str, our_reference: str = "") -> HttpResponse:
         route = tables.get().by_slug(provider)
@@ -158,6 +184,8 @@ class LiveView(OpenView):
 class ReadyView(OpenView):
     """GET: the database answers. A broker that is away degrades the service and must not take it out of rotation."""
 
+    refusals = {"GET": (DatabaseAway,)}
+
     def get(self, request: Request) -> HttpResponse:
         try:
             rows("SELECT 1")
@@ -167,7 +195,9 @@ class ReadyView(OpenView):
 
 
 class UnknownView(OpenView):
-    """Any other address below a door: a problem like the others, where Django would show its page."""
+    """Any other address outside the admin: a problem like the others, where Django would show its page."""
+
+    schema = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         raise UnknownObject
@@ -215,13 +245,14 @@ class _Query:
 
     @staticmethod
     def _reference(value: str) -> dict[str, Any]:
-        if not 1 <= len(value) <= LONGEST_REFERENCE or "\x00" in value:
-            raise _wrong(("reference", "bad_format", f"From 1 to {LONGEST_REFERENCE} characters, none of them NUL."))
+        longest = drafts.LONGEST_REFERENCE
+        if not 1 <= len(value) <= longest or "\x00" in value:
+            raise _wrong(("reference", "bad_format", f"From 1 to {longest} characters, none of them NUL."))
         return {"reference": value}
 
     @staticmethod
     def _cursor(value: str) -> dict[str, Any]:
-        if not _CURSOR.fullmatch(value):
+        if not CURSOR.fullmatch(value):
             raise _wrong(("cursor", "bad_format", "Not a cursor of ours."))
         return {"id__lt": uuid.UUID(bytes=base64.urlsafe_b64decode(value + "=="))}
 

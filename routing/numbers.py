@@ -8,7 +8,7 @@ import phonenumbers
 
 _SHAPE = re.compile(r"\+?[0-9](?:[ .()-]*[0-9])*")
 _SEPARATORS = str.maketrans("", "", " .()-")
-_LONGEST = 32  # characters: fifteen digits, written as generously as anybody does
+LONGEST = 32  # characters: fifteen digits, written as generously as anybody does
 
 
 class InvalidNumber(ValueError):
@@ -32,7 +32,7 @@ def parse(value: str) -> Number:
 
     Raises InvalidNumber.
     """
-    if not isinstance(value, str) or len(value) > _LONGEST or not _SHAPE.fullmatch(value):
+    if not isinstance(value, str) or len(value) > LONGEST or not _SHAPE.fullmatch(value):
         raise InvalidNumber("not_a_number")
     if value[0] != "+":
         raise InvalidNumber("not_e164")

@@ -1,0 +1,345 @@
+"""What requests and answers look like. The doors read by hand (`drafts`): these document, a test holds both alike."""
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, ClassVar, cast
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from messaging import drafts
+from messaging.states import AttemptStatus, MessageClass, Status
+from routing import encoding, numbers
+
+#: Why one field of a request is refused.
+FIELD_ERRORS = (
+    "bad_character",
+    "bad_choice",
+    "bad_format",
+    "bad_name",
+    "empty",
+    "missing_parameter",
+    "needs_template",
+    "not_a_number",
+    "not_e164",
+    "not_possible",
+    "not_valid",
+    "one_of",
+    "out_of_range",
+    "repeated",
+    "required",
+    "too_long",
+    "too_many",
+    "unknown_field",
+    "unknown_parameter",
+    "unknown_template",
+    "wrong_type",
+)
+#: Why a provider of a quote is not taken.
+REASONS = ("breaker_open", "credentials_unreadable", "disabled", "no_exchange_rate", "no_price")
+
+
+def ecma(pattern: re.Pattern[str]) -> str:
+    """The expression as JSON Schema writes one that must match the whole."""
+    return f"^(?:{pattern.pattern})$"
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+class Text(serializers.CharField):
+    """A string as it stands: nothing is cut off it, and no other type becomes one."""
+
+    def __init__(self, *, pattern: re.Pattern[str] | None = None, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, required=options.pop("required", False), **options)
+        self.pattern = pattern
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or (self.pattern and not self.pattern.fullmatch(data)):
+            raise ValidationError("Not a string of the expected form.")
+        return data
+
+
+class Body(Text):
+    """The text of a message."""
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data)
+        if not text.strip() or encoding.measure(text).segments > drafts.MAX_SEGMENTS:
+            raise ValidationError("It is empty or too long.")
+        return text
+
+
+class PhoneNumber(Text):
+    def to_internal_value(self, data: Any) -> str:
+        try:
+            return numbers.parse(super().to_internal_value(data)).msisdn
+        except numbers.InvalidNumber as error:
+            raise ValidationError(error.reason) from None
+
+
+class Seconds(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if not isinstance(data, int) or isinstance(data, bool):
+            raise ValidationError("Not a whole number.")
+        return data
+
+
+class Moment(serializers.DateTimeField):
+    def to_internal_value(self, value: Any) -> datetime:
+        try:
+            moment = drafts.parse_moment(value)
+        except ValueError:
+            raise ValidationError("No ISO 8601 date and time with its offset.") from None
+        if moment > datetime.now(UTC) + drafts.MAX_AHEAD:
+            raise ValidationError("Too far ahead.")
+        return moment
+
+
+class Strings(serializers.DictField):
+    """An object of strings."""
+
+    def __init__(self, *, names: re.Pattern[str], longest: int, **options: Any) -> None:
+        super().__init__(child=Text(max_length=longest, allow_blank=True), required=False, **options)
+        self.names = names
+        self.most = drafts.MAX_ENTRIES
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        if isinstance(data, dict) and len(data) > self.most:
+            raise ValidationError("Too many entries.")
+        return super().to_internal_value(data)
+
+    def run_child_validation(self, data: Mapping[str, Any]) -> Any:
+        errors = {}
+        for name, value in data.items():
+            try:
+                self.child.run_validation(value)
+                Text(pattern=self.names).run_validation(name)
+            except ValidationError as error:
+                errors[name] = error.detail
+        if errors:
+            raise ValidationError(errors)
+        return data
+
+
+class Strict(serializers.Serializer):
+    """An object without other fields than these, all of whose errors are told at once."""
+
+    #: JSON Schema for what no field can say.
+    rules: ClassVar[dict[str, Any]] = {}
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict):
+            raise ValidationError({"": "No object."})
+        errors: dict[str, Any] = {name: "unknown_field" for name in data.keys() - self.fields.keys()}
+        errors |= {name: "It does not go with the others." for name in self.clashes(data)}
+        try:
+            value = super().to_internal_value(data)
+        except ValidationError as error:
+            errors |= cast(dict[str, Any], error.detail)
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+    def clashes(self, data: Mapping[str, Any]) -> Collection[str]:
+        """The fields that are wrong because of others."""
+        return ()
+
+    def names_in_error(self) -> set[str]:
+        """The wrong fields as the door names them: an entry of an object with its owner in front."""
+        found = set()
+        for name, detail in self.errors.items():
+            inner = detail if isinstance(detail, dict) else {}
+            found |= {f"{name}.{drafts.clean(entry)}" for entry in inner} or {drafts.clean(name)}
+        return found
+
+
+class Messages(serializers.ListField):
+    """Messages of a batch: each of them is judged for itself, and a wrong one does not refuse the others."""
+
+    def run_child_validation(self, data: list[Any]) -> list[Any]:
+        return data
+
+
+class QuoteRequest(Strict):
+    to = PhoneNumber(
+        required=True,
+        max_length=numbers.LONGEST,
+        pattern=re.compile(r"\+[0-9]([ .()-]*[0-9])*"),
+        help_text="With plus and country code. Spaces, hyphens, dots and brackets between digits are dropped.",
+    )
+    text = Body(required=True, min_length=1, max_length=drafts.MAX_TEXT, help_text="At most 10 segments.")
+    sender = Text(
+        pattern=drafts.SENDER,
+        help_text="What the handset shows: 1 to 11 characters with a letter among them, or 3 to 15 digits. "
+        "Default: the client's.",
+    )
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        choice = serializers.ChoiceField([*MessageClass], default="transactional", help_text="How urgent it is.")
+        return {**super().get_fields(), "class": choice}  # a keyword is no name of an attribute
+
+
+class MessageRequest(QuoteRequest):
+    text = Body(
+        min_length=1, max_length=drafts.MAX_TEXT, help_text="Exactly one of text and template; at most 10 segments."
+    )
+    template = Text(pattern=drafts.TEMPLATE, help_text="The name of a template, filled in with `params`.")
+    params = Strings(
+        names=drafts.PARAMETER, longest=drafts.MAX_TEXT, help_text="Exactly the parameters that the template names."
+    )
+    locale = Text(
+        pattern=drafts.LOCALE,
+        max_length=100,
+        help_text="The language of the template: `pt-BR` falls back to `pt`, then to `en`.",
+    )
+    send_at = Moment(
+        required=False,
+        help_text="Not before this time, at most 90 days ahead, with its offset. A time in the past means now.",
+    )
+    validity_seconds = Seconds(
+        required=False,
+        min_value=drafts.SHORTEST_VALIDITY,
+        max_value=drafts.LONGEST_VALIDITY,
+        help_text="From `send_at` or now; after it the message is not sent. "
+        "Default: 600 (otp), 14400 (transactional), 86400 (bulk).",
+    )
+    reference = Text(
+        max_length=drafts.LONGEST_REFERENCE,
+        allow_blank=True,
+        help_text="Your own name for it; the list can be filtered by it. It need not be unique.",
+    )
+    metadata = Strings(
+        names=drafts.METADATA, longest=drafts.LONGEST_ENTRY, help_text="Comes back with the message and its events."
+    )
+
+    rules = {
+        "oneOf": [{"required": ["text"]}, {"required": ["template"]}],
+        "dependentRequired": {"params": ["template"]},
+    }
+
+    def clashes(self, data: Mapping[str, Any]) -> Collection[str]:
+        found = {"text"} if ("text" in data) == ("template" in data) else set()
+        return found | ({"params"} if "params" in data and "template" not in data else set())
+
+
+class BatchRequest(Strict):
+    messages = Messages(child=MessageRequest(), min_length=1, max_length=drafts.MAX_BATCH)
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+class Money(serializers.Serializer):
+    amount = serializers.CharField(help_text="A decimal number, in a string.")
+    currency = serializers.CharField(help_text="ISO 4217.")
+
+
+class Accepted(serializers.Serializer):
+    """A message as it was stored."""
+
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField([*Status])
+    to = serializers.CharField(help_text="E.164 with the plus.")
+    country = serializers.CharField(help_text="ISO 3166 alpha-2 (XK for Kosovo).")
+    sender = serializers.CharField()
+    encoding = serializers.ChoiceField(["gsm7", "ucs2"])
+    segments = serializers.IntegerField(min_value=1)
+    estimated_cost = Money(help_text="The price of the cheapest provider when it was accepted.")
+    reference = serializers.CharField()
+    metadata = serializers.DictField(child=serializers.CharField())
+    possible_duplicate = serializers.BooleanField(help_text="It may have gone out twice.")
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(help_text="It is not sent later than this.")
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return {**super().get_fields(), "class": serializers.ChoiceField([*MessageClass])}
+
+
+class AttemptAnswer(serializers.Serializer):
+    """One submit to one provider."""
+
+    provider = serializers.CharField()
+    status = serializers.ChoiceField([*AttemptStatus])
+    error_code = serializers.CharField(help_text="Why it was not taken; empty otherwise.")
+    receipt_status = serializers.CharField(help_text="What the provider reported last; empty before that.")
+    price = serializers.CharField(allow_null=True, help_text="Per segment, as our price list has it.")
+    cost = serializers.CharField(allow_null=True, help_text="What the provider charged, where it says so.")
+    currency = serializers.CharField()
+    segments = serializers.IntegerField(min_value=1)
+    started_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+
+class MessageAnswer(Accepted):
+    """A message as it is now, with every submit to a provider."""
+
+    error_code = serializers.CharField(help_text="Why it failed; empty otherwise.")
+    receipt_overdue = serializers.BooleanField(help_text="No receipt came for 72 hours.")
+    sent_at = serializers.DateTimeField(allow_null=True)
+    closed_at = serializers.DateTimeField(allow_null=True)
+    attempts = AttemptAnswer(many=True)
+
+
+class MessageList(serializers.Serializer):
+    results = MessageAnswer(many=True)
+    next_cursor = serializers.CharField(allow_null=True, help_text="`cursor` of the next page; null on the last one.")
+
+
+class FieldProblem(serializers.Serializer):
+    field = serializers.CharField(help_text="An entry of an object has its owner in front: `metadata.order`.")
+    code = serializers.ChoiceField([*FIELD_ERRORS])
+    message = serializers.CharField(help_text="For people; it may change.")
+
+
+class Problem(serializers.Serializer):
+    """RFC 9457 problem details. `code` is stable; `title` and `detail` are for people and may change."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.CharField()
+    detail = serializers.CharField(required=False)
+
+    def get_fields(self) -> dict[str, serializers.Field]:
+        return {**super().get_fields(), "errors": FieldProblem(many=True, required=False)}  # not its own `errors`
+
+
+class BatchResult(serializers.Serializer):
+    """One of `id` and `error`."""
+
+    index = serializers.IntegerField(min_value=0, help_text="The place of the message in the batch, from 0.")
+    id = serializers.UUIDField(required=False)
+    error = Problem(required=False, help_text="What this message would have been answered with alone.")
+
+
+class BatchAnswer(serializers.Serializer):
+    accepted = serializers.IntegerField(min_value=0)
+    rejected = serializers.IntegerField(min_value=0)
+    results = BatchResult(many=True)
+
+
+class QuoteCandidate(serializers.Serializer):
+    provider = serializers.CharField()
+    price = serializers.CharField(allow_null=True, help_text="Per segment.")
+    currency = serializers.CharField()
+    total = serializers.CharField(allow_null=True, help_text="For the whole text.")
+    reason = serializers.ChoiceField(
+        [*REASONS], required=False, help_text="Why it is not taken, or only when the others cannot be."
+    )
+
+
+class QuoteAnswer(serializers.Serializer):
+    country = serializers.CharField()
+    encoding = serializers.ChoiceField(["gsm7", "ucs2"])
+    segments = serializers.IntegerField(min_value=1)
+    candidates = QuoteCandidate(many=True, help_text="In the order in which a message would be offered to them now.")
+
+
+class Health(serializers.Serializer):
+    status = serializers.ChoiceField(["ok"])
+
+
+class Readiness(Health):
+    database = serializers.ChoiceField(["ok"])
