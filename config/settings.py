@@ -1,6 +1,6 @@
 """Every setting, from the environment. A wrong or missing value stops the start and says which.
 
-Order: files and environment, Django, database, broker, keys, delivery, doors, admin, logs.
+Order: files and environment, Django, database, broker, Kafka, keys, delivery, doors, admin, logs.
 `.env.example` lists the variables with their meaning.
 """
 
@@ -65,6 +65,13 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 def flag(name: str, default: bool) -> bool:
     return choice(name, str(default).lower(), ("true", "false")) == "true"
+
+
+def file(name: str) -> str:
+    path = str(env.str(name, default=""))
+    if path and not os.access(path, os.R_OK):
+        raise ImproperlyConfigured(f"{name} names {path!r}, which cannot be read.")
+    return path
 
 
 # --- Django ---------------------------------------------------------------------------------------
@@ -197,6 +204,36 @@ DRAMATIQ_BROKER: dict[str, Any] = {
 }
 DRAMATIQ_AUTODISCOVER_MODULES = ["tasks"]
 DRAMATIQ_IGNORED_MODULES = ["django_dramatiq.tasks"]  # it clears the rows of AdminMiddleware
+
+# --- Kafka (events out, commands in); empty: neither --------------------------------------------
+
+KAFKA_BOOTSTRAP_SERVERS = str(env.str("KAFKA_BOOTSTRAP_SERVERS", default=""))
+KAFKA_EVENTS_TOPIC = str(env.str("KAFKA_EVENTS_TOPIC", default="messaging.events"))
+KAFKA_COMMANDS_TOPIC = str(env.str("KAFKA_COMMANDS_TOPIC", default="messaging.commands"))
+KAFKA_DLQ_TOPIC = str(env.str("KAFKA_DLQ_TOPIC", default="messaging.commands.dlq"))
+KAFKA_GROUP = str(env.str("KAFKA_GROUP", default="messaging"))
+# The fixed name of one bridge in its group: it keeps its partitions over a restart. Empty: a new member each time.
+KAFKA_MEMBER = str(env.str("KAFKA_MEMBER", default=""))
+KAFKA_SESSION_TIMEOUT = positive("KAFKA_SESSION_TIMEOUT", 45)  # a bridge unheard of for so long loses its partitions
+KAFKA_SECURITY_PROTOCOL = choice("KAFKA_SECURITY_PROTOCOL", "PLAINTEXT", ("PLAINTEXT", "SSL", "SASL_SSL"))
+KAFKA_SASL_MECHANISM = choice("KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"))
+KAFKA_USERNAME = str(env.str("KAFKA_USERNAME", default=""))
+KAFKA_PASSWORD = str(env.str("KAFKA_PASSWORD", default=""))
+if KAFKA_SECURITY_PROTOCOL == "SASL_SSL" and not (KAFKA_USERNAME and KAFKA_PASSWORD):
+    raise ImproperlyConfigured("KAFKA_SECURITY_PROTOCOL is SASL_SSL: KAFKA_USERNAME and KAFKA_PASSWORD are needed.")
+KAFKA_CA_FILE = file("KAFKA_CA_FILE")
+KAFKA_CERTIFICATE_FILE = file("KAFKA_CERTIFICATE_FILE")  # ... and its key: mutual TLS
+KAFKA_KEY_FILE = file("KAFKA_KEY_FILE")
+KAFKA_KEY_PASSWORD = str(env.str("KAFKA_KEY_PASSWORD", default=""))
+if bool(KAFKA_CERTIFICATE_FILE) != bool(KAFKA_KEY_FILE):
+    raise ImproperlyConfigured("KAFKA_CERTIFICATE_FILE and KAFKA_KEY_FILE belong together.")
+if KAFKA_SECURITY_PROTOCOL == "PLAINTEXT" and (KAFKA_CA_FILE or KAFKA_CERTIFICATE_FILE or KAFKA_USERNAME):
+    raise ImproperlyConfigured("KAFKA_SECURITY_PROTOCOL is PLAINTEXT: a certificate or a user would not be used.")
+# Seconds until an event without an acknowledgement is produced again, and for which a new leader of the relays waits:
+# nothing that the one before has produced can arrive later than that.
+KAFKA_DELIVERY_TIMEOUT = positive("KAFKA_DELIVERY_TIMEOUT", 10)
+# No commands are taken while a lane has more messages waiting than this.
+KAFKA_LANE_LIMIT = count("KAFKA_LANE_LIMIT", 50_000)
 
 # --- keys, one ring per purpose -------------------------------------------------------------------
 

@@ -49,6 +49,9 @@ class Client(models.Model):
         validators=[MinValueValidator(1)],
         help_text="Messages per day (UTC) that are accepted at most. No limit when empty.",
     )
+    kafka_enabled = models.BooleanField(
+        "Kafka", default=False, db_default=False, help_text="May send commands to the topic, under its slug as source."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -271,12 +274,48 @@ class Event(models.Model):
         indexes = [
             # relay: what is not out yet. Never "id > last seen": ids commit out of order.
             models.Index(fields=["id"], name="event_unpublished", condition=Q(published_at=None)),
-            # admin: the timeline of one subject
-            models.Index(fields=["subject", "sequence"], name="event_subject"),
+        ]
+        constraints = [
+            # relay: the event before; admin: the timeline of one subject
+            models.UniqueConstraint(fields=["subject", "sequence"], name="one_event_per_sequence"),
         ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.subject}"
+
+
+class DeadLetter(models.Model):
+    """A record of the commands topic that was not carried out, with the reason."""
+
+    topic = models.CharField(max_length=249)
+    partition = models.PositiveIntegerField()
+    offset = models.BigIntegerField()
+    produced_at = models.DateTimeField()
+    key = models.BinaryField(null=True)
+    raw = models.BinaryField(null=True)  # null: a tombstone
+    truncated = models.BooleanField(default=False)  # `raw` and `key` are kept up to a limit
+    headers = models.JSONField(default=dict)
+    client = models.ForeignKey(Client, null=True, on_delete=models.SET_NULL, related_name="+", db_index=False)
+    reason = models.CharField(max_length=60)
+    detail = models.CharField(max_length=300, blank=True)
+    received_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True)  # to the topic of dead letters
+    replayed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            # `produced_at` too: the offsets of a topic that is made anew begin again.
+            models.UniqueConstraint(
+                fields=["topic", "partition", "offset", "produced_at"], name="one_dead_letter_per_record"
+            )
+        ]
+        indexes = [
+            # relay: what is not out yet
+            models.Index(fields=["id"], name="dead_letter_unpublished", condition=Q(published_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.partition}/{self.offset}"
 
 
 class IdempotencyKey(models.Model):

@@ -86,7 +86,7 @@ class Process:
 
 
 class Fleet:
-    """Starts workers, sweepers and web processes with settings shortened by `settings` (name=value).
+    """Starts the processes of the service with settings shortened by `settings` (name=value).
 
     Hints go over the test database unless BROKER_URL is given. `extra_modules` are loaded by a worker
     after its tasks.
@@ -125,6 +125,12 @@ class Fleet:
 
     def sweeper(self) -> Process:
         return self._start("sweeper", [sys.executable, "manage.py", "run_sweeper"])
+
+    def relay(self) -> Process:
+        return self._start("relay", [sys.executable, "manage.py", "run_relay"])
+
+    def bridge(self, **environment: str) -> Process:
+        return self._start("bridge", [sys.executable, "manage.py", "run_bridge"], **environment)
 
     def web(self, port: int) -> Process:
         """Returns when it answers. PUBLIC_URL, which receipts are sent to, is the caller's to set."""

@@ -1,0 +1,220 @@
+"""The Kafka client. Nothing else knows librdkafka: others see records, and offsets that move when they say so."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from django.conf import settings
+
+log = logging.getLogger(__name__)
+
+FETCH_WAIT = 0.02  # seconds for a group to fill up once its first record is there
+STOP_WAIT = 2  # seconds for the last acknowledgements of a producer that is told to stop
+ADMIN_WAIT = 15  # seconds
+
+
+class KafkaStopped(Exception):
+    """The client cannot go on; the message is one line for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be written."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A record as it was read; `value` is None for a tombstone."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    produced_at: datetime
+
+
+class Publisher:
+    """An idempotent producer, made when it is first needed, and anew when it is stuck."""
+
+    def __init__(self) -> None:
+        self._producer: Producer | None = None
+
+    def publish(self, records: Sequence[Outgoing], stopping: threading.Event) -> set[int]:
+        """Writes them, in no order that could be relied on, and returns the indices of those that Kafka has taken.
+
+        Takes little longer than KAFKA_DELIVERY_TIMEOUT. One that is missing may have been written all the same.
+        """
+        producer = self._producer = self._producer or Producer(_producing(), logger=log)
+        taken: set[int] = set()
+        errors: set[str] = set()
+        for index, record in enumerate(records):
+            report = partial(_report, taken, errors, index)
+            try:
+                producer.produce(
+                    record.topic, record.value, record.key, headers=dict(record.headers), on_delivery=report
+                )
+            except KafkaException as error:  # larger than the client's own limit, or a producer that has given up
+                errors.add(error.args[0].name())
+        deadline = time.monotonic() + settings.KAFKA_DELIVERY_TIMEOUT + 1
+        while producer.flush(0.1) and time.monotonic() < deadline:
+            if stopping.is_set():
+                deadline = min(deadline, time.monotonic() + STOP_WAIT)
+        if len(taken) < len(records):
+            log.warning("Kafka took %d of %d records: %s", len(taken), len(records), ", ".join(sorted(errors)) or "-")
+        if errors - {"MSG_SIZE_TOO_LARGE"} or len(producer):
+            # A broker that restarted without its memory never lets an idempotent producer through again (seen).
+            self.close()
+        return taken
+
+    def close(self) -> None:
+        if self._producer:
+            self._producer.purge()
+            self._producer = None
+
+
+class Subscriber:
+    """One member of the group that reads the commands. Offsets move by `done` alone and are committed behind it."""
+
+    def __init__(self, topic: str) -> None:
+        self._consumer = Consumer(_consuming(), logger=log)
+        self._consumer.subscribe([topic])
+        self._paused = False
+
+    def fetch(self, limit: int, seconds: float) -> list[Incoming]:
+        """Up to `limit` records: waits for the first, then only for what is on its way. Raises KafkaStopped.
+
+        While paused it gives none but those of a partition that a rebalance has just brought.
+        """
+        if self._paused:
+            self._consumer.pause(self._consumer.assignment())
+        first = self._consumer.poll(seconds)
+        found = [] if first is None else [first]
+        if found and limit > 1:
+            found += self._consumer.consume(limit - 1, FETCH_WAIT)
+        return [record for message in found if (record := _read(message))]
+
+    def done(self, records: Sequence[Incoming]) -> None:
+        """These need not be read again."""
+        ends: dict[tuple[str, int], int] = {}
+        for record in records:
+            ends[record.topic, record.partition] = record.offset + 1
+        for (topic, partition), offset in ends.items():
+            try:
+                self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, offset)])
+            except KafkaException:
+                # Another bridge has the partition now and reads these again: their keys are known by then.
+                log.info("partition %d has gone to another bridge", partition)
+
+    def pause(self) -> None:
+        """Records wait in Kafka; `fetch` still keeps this member in its group."""
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._consumer.resume(self._consumer.assignment())
+
+    def close(self) -> None:
+        """Commits what is done and leaves; a member with a name keeps its partitions for KAFKA_SESSION_TIMEOUT."""
+        self._consumer.close()
+
+
+def create_topics(partitions: Mapping[str, int], replication_factor: int) -> dict[str, str]:
+    """Creates those that are missing; returns what became of each. Raises KafkaStopped where Kafka does not answer."""
+    client = AdminClient(_connection(), logger=log)
+    topics = [NewTopic(name, num_partitions=n, replication_factor=replication_factor) for name, n in partitions.items()]
+    found = {}
+    for name, future in client.create_topics(topics, request_timeout=ADMIN_WAIT).items():
+        try:
+            future.result()
+            found[name] = "created"
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise KafkaStopped(f"{name}: {error.args[0].str()}") from None
+            found[name] = "was there"
+    return found
+
+
+def _report(taken: set[int], errors: set[str], index: int, error: KafkaError | None, _: Message) -> None:
+    if error is None:
+        taken.add(index)
+    else:
+        errors.add(error.name())
+
+
+def _read(message: Message) -> Incoming | None:
+    error = message.error()
+    if error is None:
+        record: Any = message  # its methods may return None for what is not a record
+        produced_at = datetime.fromtimestamp(max(record.timestamp()[1], 0) / 1000, UTC)
+        where = (record.topic(), record.partition(), record.offset())
+        return Incoming(*where, record.key(), record.value(), record.headers() or [], produced_at)
+    if error.code() == KafkaError._FENCED or error.code() == KafkaError.FENCED_INSTANCE_ID:
+        raise KafkaStopped("Another bridge has the same KAFKA_MEMBER: each needs a name of its own.")
+    if error.fatal():
+        raise KafkaStopped(error.str())
+    log.warning("Kafka: %s", error.str())
+    return None
+
+
+def _connection() -> dict[str, Any]:
+    found = {
+        "bootstrap.servers": settings.KAFKA_BOOTSTRAP_SERVERS,
+        "client.id": "mexar-messaging",
+        "security.protocol": settings.KAFKA_SECURITY_PROTOCOL,
+        "ssl.ca.location": settings.KAFKA_CA_FILE,
+        "ssl.certificate.location": settings.KAFKA_CERTIFICATE_FILE,
+        "ssl.key.location": settings.KAFKA_KEY_FILE,
+        "ssl.key.password": settings.KAFKA_KEY_PASSWORD,
+        "reconnect.backoff.max.ms": 2000,
+    }
+    if settings.KAFKA_SECURITY_PROTOCOL == "SASL_SSL":
+        found["sasl.mechanism"] = settings.KAFKA_SASL_MECHANISM
+        found["sasl.username"] = settings.KAFKA_USERNAME
+        found["sasl.password"] = settings.KAFKA_PASSWORD
+    return {name: value for name, value in found.items() if value != ""}
+
+
+def _producing() -> dict[str, Any]:
+    return {
+        **_connection(),
+        "enable.idempotence": True,
+        "acks": "all",
+        "delivery.timeout.ms": int(settings.KAFKA_DELIVERY_TIMEOUT * 1000),
+        "linger.ms": 2,
+        "compression.type": "lz4",
+        "partitioner": "murmur2_random",  # Java's: a key's partition is the same whoever writes
+    }
+
+
+def _consuming() -> dict[str, Any]:
+    found = {
+        **_connection(),
+        "group.id": settings.KAFKA_GROUP,
+        "group.instance.id": settings.KAFKA_MEMBER,
+        "session.timeout.ms": int(settings.KAFKA_SESSION_TIMEOUT * 1000),
+        "heartbeat.interval.ms": min(3000, int(settings.KAFKA_SESSION_TIMEOUT * 1000 / 5)),
+        "auto.offset.reset": "earliest",  # a command is never skipped
+        # librdkafka commits in the background, and only what `done` has stored. Commits of our own would fail in
+        # the middle of a cooperative rebalance (librdkafka #4059).
+        "enable.auto.offset.store": False,
+        "auto.commit.interval.ms": 1000,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "isolation.level": "read_committed",
+    }
+    return {name: value for name, value in found.items() if value != ""}

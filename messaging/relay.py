@@ -1,0 +1,111 @@
+"""Kafka out: the outbox and the dead letters, each at least once, the events of one subject in their order.
+
+Why the order holds. Whoever writes an event holds the lock of its subject's row and takes the next sequence, so the
+events of one subject commit in the order of their sequences, and a reader of the primary that sees one sees all before
+it. The relay takes of each subject only the first event that is not out yet, and the one behind it after that one is
+marked. Ids and times play no part: ids of different subjects commit in any order.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from messaging.cloudevents import MEDIA_TYPE, Told, encode
+from messaging.kafka import Outgoing, Publisher
+from messaging.models import DeadLetter
+from providers.sql import rows
+
+GROUP = 1000
+COUNTED = 10_000
+CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8".encode()
+
+
+class Relay:
+    """The leader's work. What was published and not marked is published again, with the same id."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
+        self._publisher = Publisher()
+
+    def elected(self) -> None:
+        """Lets pass what the leader before may still have on its way: behind ours it would turn the order back."""
+        self._stopping.wait(settings.KAFKA_DELIVERY_TIMEOUT)
+
+    def work(self) -> bool:
+        """One group of each kind. True where there is more to do at once."""
+        return any([self._events(), self._dead_letters()])
+
+    def close(self) -> None:
+        self._publisher.close()
+
+    def _events(self) -> bool:
+        events = [Told(*row) for row in rows(_FIRST_OF_EACH_SUBJECT, {"limit": GROUP})]
+        return self._publish("messaging_event", [event.id for event in events], map(_event_record, events))
+
+    def _dead_letters(self) -> bool:
+        letters = list(DeadLetter.objects.filter(published_at=None).order_by("id")[:GROUP])
+        return self._publish("messaging_deadletter", [letter.pk for letter in letters], map(_letter_record, letters))
+
+    def _publish(self, table: str, ids: list[Any], records: Iterable[Outgoing]) -> bool:
+        if not ids:
+            return False
+        taken = self._publisher.publish(list(records), self._stopping)
+        rows(
+            f"UPDATE {table} SET published_at = clock_timestamp() WHERE id = ANY(%(ids)s)",  # noqa: S608  our tables
+            {"ids": [ids[index] for index in taken]},
+        )
+        return len(taken) == len(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What is not in Kafka yet: how many events (at most COUNTED), and for how many seconds the oldest has waited."""
+
+    events: int
+    seconds: float
+
+
+def lag() -> Lag:
+    ((count, age),) = rows(
+        f"""
+        SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
+        FROM (SELECT created_at FROM messaging_event WHERE published_at IS NULL ORDER BY id LIMIT {COUNTED}) e"""  # noqa: S608  a literal
+    )
+    return Lag(count, age)
+
+
+# The event before is looked up for each row on its own: joined, a long backlog would be hashed anew for every group.
+_FIRST_OF_EACH_SUBJECT = """
+SELECT e.id, e.type, e.subject, e.sequence, c.slug, e.created_at, e.data::text
+FROM messaging_event e LEFT JOIN messaging_client c ON c.id = e.client_id
+WHERE e.published_at IS NULL AND coalesce((SELECT p.published_at IS NOT NULL FROM messaging_event p
+  WHERE p.subject = e.subject AND p.sequence = e.sequence - 1), true)
+ORDER BY e.id LIMIT %(limit)s
+"""
+
+
+def _event_record(event: Told) -> Outgoing:
+    headers = {
+        "content-type": CONTENT_TYPE,
+        "ce_id": str(event.id).encode(),
+        "ce_type": event.type.encode(),
+        "ce_sequence": str(event.sequence).encode(),
+    }
+    return Outgoing(settings.KAFKA_EVENTS_TOPIC, event.subject.encode(), encode(event), headers)
+
+
+def _letter_record(letter: DeadLetter) -> Outgoing:
+    headers = {
+        "dlq-reason": letter.reason.encode(),
+        "dlq-detail": letter.detail.encode(),
+        "dlq-topic": letter.topic.encode(),
+        "dlq-partition": str(letter.partition).encode(),
+        "dlq-offset": str(letter.offset).encode(),
+        "dlq-truncated": str(letter.truncated).lower().encode(),
+    }
+    key = None if letter.key is None else bytes(letter.key)
+    value = None if letter.raw is None else bytes(letter.raw)
+    return Outgoing(settings.KAFKA_DLQ_TOPIC, key, value, headers)

@@ -1,0 +1,112 @@
+"""A Kafka for tests: the embedded broker, or a server's address in KAFKA_URL; and plain clients beside ours."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from config.local import kafka as broker
+from config.local.postgres import die_with_parent, free_port
+from messaging.kafka import create_topics
+from tests.fleet import wait_for
+
+PARTITIONS = 4
+
+
+class Kafka:
+    """Topics of one test's own. The embedded broker can be taken away and comes back without its memory."""
+
+    def __init__(self, url: str = "") -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0 if url else free_port()
+        self.embedded = not url
+        self.url = url or f"127.0.0.1:{self._port}"
+        mark = uuid.uuid4().hex[:8]
+        self.events, self.commands, self.dlq = (f"{name}.{mark}" for name in ("events", "commands", "dlq"))
+        self.settings = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.url,
+            "KAFKA_EVENTS_TOPIC": self.events,
+            "KAFKA_COMMANDS_TOPIC": self.commands,
+            "KAFKA_DLQ_TOPIC": self.dlq,
+            "KAFKA_GROUP": f"group.{mark}",
+            "KAFKA_DELIVERY_TIMEOUT": 2,
+            "KAFKA_SESSION_TIMEOUT": 6,  # the least that servers allow by default
+        }
+
+    def start(self) -> None:
+        if self.embedded:
+            self._process = subprocess.Popen(
+                [broker.binary(), *broker.arguments(self._port)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                preexec_fn=die_with_parent(signal.SIGKILL),
+            )
+            wait_for(self._listens)
+        create_topics({self.events: PARTITIONS, self.commands: PARTITIONS, self.dlq: 1}, 1)
+
+    def needs_embedded(self) -> None:
+        if not self.embedded:
+            pytest.skip("a server of somebody else's is not taken away")
+
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
+
+    @contextmanager
+    def producer(self) -> Iterator[Callable[..., None]]:
+        """`send(key, value, topic=commands, headers=...)`; all is in Kafka at the end of the block."""
+        producer = Producer({"bootstrap.servers": self.url, "partitioner": "murmur2_random", "linger.ms": 2})
+
+        def send(key: bytes | None, value: object, **extra: object) -> None:
+            raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
+            producer.produce(extra.pop("topic", self.commands), key=key, value=raw, **extra)
+
+        yield send
+        assert producer.flush(20) == 0
+
+    def read(self, topic: str, enough: Callable[[list[Message]], object], seconds: float = 20) -> list[Message]:
+        """Everything in the topic, in the order of each partition, once `enough` of it is true."""
+        consumer = Consumer({"bootstrap.servers": self.url, "group.id": "none", "enable.auto.commit": False})
+        found: list[Message] = []
+        deadline = time.monotonic() + seconds
+        try:
+            consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
+            while time.monotonic() < deadline:
+                found += [message for message in consumer.consume(500, 0.1) if message.error() is None]
+                if enough(found):
+                    return found
+        finally:
+            consumer.close()
+        raise AssertionError(f"{len(found)} records in {topic}, and more were expected")
+
+
+def command(source: str, data: object, *, id: str | None = None, type: str = "messaging.message.send", **more: object):
+    return {
+        "specversion": "1.0",
+        "type": type,
+        "source": source,
+        "id": id or uuid.uuid4().hex,
+        "data": data,
+        **more,
+    }
+
+
+def server_url() -> str:
+    url = os.environ.get("KAFKA_URL", "")
+    if not url:
+        pytest.skip("set KAFKA_URL=host:port to run on an Apache Kafka")
+    return url
