@@ -16,11 +16,16 @@ from messaging.states import EVENTS, LANES, MessageClass
 
 log = logging.getLogger(__name__)
 
+GROUP_WAIT = 0.05  # seconds
+FULL = 100  # of so many found there are more: no wait
 HINT_PAUSE = 0.05  # seconds between two rounds of publishing: at most 20 hints a second and lane
 
 
 class Loop(threading.Thread):
-    """Runs `work` until it finds nothing, then waits for a wake-up or POLL seconds."""
+    """Runs `work` until it finds nothing, then waits for a wake-up or POLL seconds.
+
+    What comes one by one is worked on in groups: GROUP_WAIT seconds lie between two rounds.
+    """
 
     def __init__(self, name: str, work: Callable[[], int]) -> None:
         super().__init__(name=name, daemon=True)
@@ -39,8 +44,9 @@ class Loop(threading.Thread):
         while not self._stopping.is_set():
             self._news.clear()
             try:
-                while self._work() and not self._stopping.is_set():
-                    pass
+                while (found := self._work()) and not self._stopping.is_set():
+                    if found < FULL:
+                        self._stopping.wait(GROUP_WAIT)
             except (DatabaseError, InterfaceError) as error:
                 log.warning("%s: database error: %s", self.name, type(error).__name__)
                 connection.close()

@@ -33,11 +33,12 @@ def publisher(kafka, settings):
 def slow_mark(transactional_db):
     """The mark of published events takes two seconds, until it is called."""
     rows("""CREATE FUNCTION slow_mark() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$;
-            CREATE TRIGGER slow_mark BEFORE UPDATE ON messaging_event EXECUTE FUNCTION slow_mark()""")
+            $$ BEGIN PERFORM pg_sleep(2); RETURN NULL; END $$""")
+    rows("""CREATE TRIGGER slow_mark BEFORE UPDATE ON messaging_event EXECUTE FUNCTION slow_mark()""")
 
     def end():
-        rows("DROP TRIGGER IF EXISTS slow_mark ON messaging_event; DROP FUNCTION IF EXISTS slow_mark()")
+        rows("DROP TRIGGER IF EXISTS slow_mark ON messaging_event")
+        rows("DROP FUNCTION IF EXISTS slow_mark()")
 
     yield end
     end()
