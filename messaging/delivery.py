@@ -117,6 +117,7 @@ def _intend(steps: Sequence[tuple[Due, Go]]) -> dict[uuid.UUID, tuple[uuid.UUID,
             "attempt_id": uuid7(),
             "our_reference": uuid.UUID(bytes=secrets.token_bytes(16)),
             "provider_id": step.route.id,
+            "sender": message.sender or step.route.sender,
             "price": step.price,
             "currency": step.currency,
             "decision": step.decision,
@@ -135,7 +136,7 @@ def _offer(message: Due, step: Go, started: tuple[uuid.UUID, uuid.UUID, datetime
         our_reference=our_reference,
         to=message.to,
         text=message.text,
-        sender=message.sender,
+        sender=message.sender or route.sender,
         encoding=message.encoding,
         segments=message.segments,
         started_at=started_at,
@@ -174,17 +175,17 @@ ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
 _INTEND = """
 WITH r AS (
   SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, attempt_id uuid, our_reference uuid,
-    provider_id bigint, price numeric, currency text, decision jsonb)
+    provider_id bigint, sender text, price numeric, currency text, decision jsonb)
 ), m AS (
   UPDATE messaging_message m SET status = 'sending', attempt_count = m.attempt_count + 1, decision = r.decision,
     lease_until = clock_timestamp() + %(lease)s * interval '1 second'
   FROM r WHERE m.id = r.message_id AND m.status = 'queued'
   RETURNING m.id, m.attempt_count, m.segments
 )
-INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, status, price, currency,
+INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, sender, status, price, currency,
   segments, started_at)
-SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, 'intent', r.price, r.currency, m.segments,
-  date_trunc('milliseconds', clock_timestamp())
+SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, r.sender, 'intent', r.price, r.currency,
+  m.segments, date_trunc('milliseconds', clock_timestamp())
 FROM r JOIN m ON m.id = r.message_id
 RETURNING message_id, id, our_reference, started_at
 """

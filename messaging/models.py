@@ -181,6 +181,7 @@ class Attempt(models.Model):
     seq = models.PositiveSmallIntegerField()
     provider = models.ForeignKey(Provider, on_delete=models.PROTECT, related_name="attempts", db_index=False)
     our_reference = models.UUIDField(unique=True)  # 128 random bits
+    sender = models.CharField(max_length=40, blank=True, db_default="")  # as posted: a re-post has the same bytes
     status = models.CharField(max_length=12, choices=choices(AttemptStatus))
     error_code = models.CharField(max_length=60, blank=True, db_default="")
     error_detail = models.CharField(max_length=200, blank=True, db_default="")

@@ -119,7 +119,7 @@ def _claim(classes: Collection[str]) -> list[Doubt]:
         RETURNING a.id, a.message_id, a.provider_id, a.our_reference, a.started_at, a.not_found,
           extract(epoch FROM clock_timestamp() - a.started_at)::float8, a.error_code,
           extract(epoch FROM m.expires_at - clock_timestamp())::float8, m.status,
-          m.message_class, m."to", m.text, m.sender, m.encoding, m.segments, m.expires_at""",  # noqa: S608
+          m.message_class, m."to", m.text, a.sender, m.encoding, m.segments, m.expires_at""",  # noqa: S608
         {"lease": settings.LEASE, "classes": list(classes)},
     )
     return [Doubt(claimed, *row) for row in found]

@@ -25,7 +25,7 @@ def build(
         our_reference=our_reference.hex,
         to=to,
         text=text,
-        sender=sender or route.sender,
+        sender=sender,
         encoding=encoding,
         segments=segments,
         validity=max(1, int((expires_at - started_at).total_seconds())),

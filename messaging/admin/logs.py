@@ -65,6 +65,7 @@ class AttemptAdmin(Log):
         "error_detail",
         "our_reference",
         "provider_reference",
+        "sender",
         "segments",
         "price",
         "cost",

@@ -1,5 +1,6 @@
 """Unknown -> answer, per capability of the provider and per class of the message."""
 
+import json
 import threading
 import time
 from datetime import timedelta
@@ -10,7 +11,9 @@ from django.db import connection
 from messaging import reconcile, tasks
 from messaging.models import Attempt, Event, Message
 from messaging.states import AttemptStatus, Status
+from providers.models import Provider
 from providers.outcomes import Ambiguous
+from routing.snapshot import tables
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
 from tests.messaging.stages import claim, claim_one, now, only_attempt, only_message, settle
 from tests.messaging.wire import ACCEPTED
@@ -72,6 +75,23 @@ class TestKey:
         assert states() == (AttemptStatus.ACCEPTED, Status.SENT)
         assert only_attempt().provider_reference == "their-1"
         assert not only_message().possible_duplicate
+
+    @pytest.mark.parametrize("sender", ["", "FIRST"])
+    def test_sender_that_staff_change_meanwhile_does_not_change_the_bytes(self, provider, wire, sender):
+        Provider.objects.update(sender=sender)
+        MessageFactory()
+        offer = claim_one()
+        settle(offer, Ambiguous("connection_lost"))
+        Attempt.objects.update(resolve_at=now())
+        Provider.objects.update(sender="SECOND")
+        Message.objects.update(sender="THIRD")
+        tables.forget()
+
+        reconcile.run()
+
+        ((*_, body),) = wire.requests
+        assert body == offer.call.request.body
+        assert json.loads(body)["sender"] == only_attempt().sender == sender
 
     def test_no_answer_again_is_asked_again_later(self, provider, wire):
         doubt(provider)
