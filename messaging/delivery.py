@@ -35,7 +35,7 @@ from providers.outcomes import (
     Unavailable,
 )
 from providers.sql import records, rows
-from providers.transport import Call, Result, boottime
+from providers.transport import OWN_FAULTS, Call, Result, boottime
 from providers.types import HttpResponse
 from routing.snapshot import Route, tables
 
@@ -318,6 +318,8 @@ def _fact(done: Outcomes) -> health.Fact | None:
     match outcome:
         case Accepted():
             return health.Fact(offer.route.id, offer.country, False, offer.started_at)
+        case Unavailable() | Ambiguous() if done.wide and outcome.code in OWN_FAULTS:
+            return None
         case Unavailable() | Ambiguous():
             return health.Fact(offer.route.id, offer.country, True, offer.started_at, done.wide, code=outcome.code)
         case Rejected(scope=Scope.ACCOUNT):

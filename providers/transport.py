@@ -38,6 +38,10 @@ class GateClosed(Exception):
     """The moment after which the call must not be sent has passed."""
 
 
+# Faults of our own machine, configuration or shutdown: they say nothing about the provider.
+OWN_FAULTS = frozenset({"out_of_resources", "invalid_url", "transport_closed", "not_sent"})
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
+
 # Looked up along the MRO of the error's class.
 CODES: Mapping[type[BaseException], str] = {
     http1.InvalidUrl: "invalid_url",
@@ -75,6 +79,8 @@ def verdict(error: BaseException, *, written: bool) -> Unavailable | Ambiguous |
     if isinstance(error, GateClosed):
         return GateRefused()
     kind, generic = (Ambiguous, "failed_in_flight") if written else (Unavailable, "not_sent")
+    if getattr(error, "errno", None) in EXHAUSTED:
+        return kind("out_of_resources", _detail(error))
     return kind(next((CODES[cls] for cls in type(error).__mro__ if cls in CODES), generic), _detail(error))
 
 

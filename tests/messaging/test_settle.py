@@ -21,6 +21,7 @@ from providers.outcomes import (
     Throttled,
     Unavailable,
 )
+from providers.transport import OWN_FAULTS
 from providers.types import ParsedReceipt
 from tests.factories import ClientFactory, MessageFactory, ProviderFactory
 from tests.messaging.stages import accepted, claim, claim_one, now, only_attempt, only_message, settle
@@ -111,6 +112,16 @@ def test_gate_refusal_is_nobodys_fault(provider):
     assert message.not_before <= now()
     assert not ProviderHealth.objects.exists()
     assert claim_one().route.id == provider.pk
+
+
+@pytest.mark.parametrize("code", sorted(OWN_FAULTS))
+@pytest.mark.parametrize("kind", [Unavailable, Ambiguous])
+def test_fault_of_our_own_does_not_count_against_the_provider(provider, kind, code):
+    MessageFactory()
+
+    settle(claim_one(), kind(code), wide=True)
+
+    assert not ProviderHealth.objects.exists()
 
 
 def test_throttled_lowers_the_rate_and_is_no_failure(provider):

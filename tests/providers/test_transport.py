@@ -4,6 +4,7 @@ import asyncio
 import errno
 import gzip
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -412,6 +413,21 @@ def test_a_wrong_base_url_is_unavailable(build, url):
 
     assert isinstance(result, Unavailable)
     assert result.code == "invalid_url"
+
+
+def test_a_process_without_a_free_descriptor_blames_itself(serve, build):
+    server, transport = serve(saying(OK)), build()
+    transport.fetch(post(f"http://127.0.0.1:{free_port()}/"))  # its loop has its own descriptors
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        result = transport.fetch(post(server.url))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert (type(result), result.code) == (Unavailable, "out_of_resources")
 
 
 def test_a_header_with_a_line_break_is_refused_before_a_byte_is_written(serve, build):
@@ -878,6 +894,7 @@ def test_a_forked_child_has_its_own_loop_and_leaves_the_parents_alone(serve):
     printed = run_python(
         f"""
 import os
+import resource
 transport = Transport(connect=2, read=9, total=9)
 def call(url):
     return Call(HttpRequest("POST", url, {{}}, b"text"), boottime() + 9)
@@ -942,7 +959,8 @@ def test_every_error_of_the_client_has_its_name():
         (TimeoutError(), "total_timeout"),
         (ssl.SSLError(), "tls_failure"),
         (ssl.SSLCertVerificationError(), "tls_failure"),
-        (OSError(errno.EMFILE, "too many open files"), "connect_failed"),
+        (OSError(errno.EHOSTUNREACH, "no route"), "connect_failed"),
+        (OSError(errno.EMFILE, "too many open files"), "out_of_resources"),
         (asyncio.CancelledError(), "transport_closed"),
         (RuntimeError("the loop is closed"), "transport_closed"),
         (socket.gaierror(), "dns_failure"),
