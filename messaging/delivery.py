@@ -54,6 +54,7 @@ class Offer:
     message_class: str
     started_at: datetime
     call: Call | None  # None: the adapter could not build it
+    probe: bool  # of an open breaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,17 @@ def _offer(message: Due, step: Go, started: tuple[uuid.UUID, uuid.UUID, datetime
             call = Call(route.adapter.build_send(submission), since + min(settings.GATE, message.left))
     except Exception as error:  # an adapter's mistake is one message's route, not the batch's end
         log.error("adapter could not build a request", exc_info=error, extra={"provider": route.slug})
-    return Offer(attempt_id, message.id, our_reference, route, message.country, message.message_class, started_at, call)
+    return Offer(
+        attempt_id=attempt_id,
+        message_id=message.id,
+        our_reference=our_reference,
+        route=route,
+        country=message.country,
+        message_class=message.message_class,
+        started_at=started_at,
+        call=call,
+        probe=step.probe,
+    )
 
 
 def next_due(lane: str) -> float:
@@ -228,8 +239,13 @@ def settle(group: Sequence[Outcomes]) -> None:
         receipts.suppress(opted_out, source="provider")
         offers = [done.offer for done in group]
         receipts.apply_early([(o.route.id, o.our_reference, o.attempt_id, o.message_id) for o in offers])
+    facts = [_fact(done) for done in group]
+    for done, fact in zip(group, facts, strict=True):
+        if done.offer.probe and fact is None:
+            wait = done.outcome.retry_after if isinstance(done.outcome, Throttled) else 0.0
+            health.give_back(done.offer.route.id, done.offer.country, wait=wait)
     with transaction.atomic():
-        outbox.tell_health(health.record(filter(None, map(_fact, group))))
+        outbox.tell_health(health.record(filter(None, facts)))
 
 
 def distrust(done: Outcomes, error: Exception) -> Outcomes | None:

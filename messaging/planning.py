@@ -49,6 +49,7 @@ class Go:
     price: Decimal  # per segment
     currency: str
     decision: list[dict[str, str]]
+    probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def _pick(
 def _go(candidate: Candidate, tables: Tables, found: Sequence[Candidate], why: str) -> Go:
     assert candidate.price is not None  # noqa: S101  a usable candidate has a price
     decision = _told(found, why, chosen=candidate.slug)
-    return Go(tables.routes[candidate.provider_id], candidate.price, candidate.currency, decision)
+    return Go(tables.routes[candidate.provider_id], candidate.price, candidate.currency, decision, why == "probe")
 
 
 def _told(found: Sequence[Candidate], why: str = "", chosen: str = "") -> list[dict[str, str]]:

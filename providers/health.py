@@ -137,6 +137,16 @@ def win_probe(provider_id: int, country: str) -> bool:
     return _win(provider_id, country, "probe_at", f"state = 'half_open', probe_at = {_in(PROBE_TIMEOUT)}")
 
 
+def give_back(provider_id: int, country: str, *, wait: float = 0.0) -> None:
+    """The probe proved nothing: another message may be the probe, in `wait` seconds."""
+    rows(
+        """
+        UPDATE providers_providerhealth SET probe_at = clock_timestamp() + %(wait)s * interval '1 second'
+        WHERE provider_id = %(provider)s AND country IN ('', %(country)s) AND state = 'half_open'""",
+        {"provider": provider_id, "country": country, "wait": wait},
+    )
+
+
 def win_panic(provider_id: int, country: str) -> bool:
     """True once a second: where every breaker is open the best provider is tried all the same."""
     return _win(provider_id, country, "panic_at", f"panic_at = {_in(1.0)}")

@@ -10,6 +10,7 @@ from messaging import delivery, receipts, sweeper
 from messaging.delivery import Outcomes
 from messaging.models import Attempt, Event, Message, Receipt, Suppression
 from messaging.states import AttemptStatus, Status
+from providers import health
 from providers.models import ProviderHealth, ProviderThroughput
 from providers.outcomes import (
     Accepted,
@@ -112,6 +113,49 @@ def test_gate_refusal_is_nobodys_fault(provider):
     assert message.not_before <= now()
     assert not ProviderHealth.objects.exists()
     assert claim_one().route.id == provider.pk
+
+
+@pytest.mark.parametrize(
+    ("outcome", "free"),
+    [
+        (GateRefused(), True),
+        (Rejected(Scope.ROUTE, "no_sender"), True),
+        (Rejected(Scope.NUMBER, "dead"), True),
+        (Unavailable("out_of_resources"), True),
+        (Throttled("slow_down", 30.0), False),
+        (Unavailable("connection_refused"), False),
+        (Ambiguous("read_timeout"), False),
+    ],
+    ids=lambda value: getattr(value, "code", None),
+)
+def test_probe_that_proves_nothing_leaves_its_place_to_the_next(provider, outcome, free):
+    ProviderHealth.objects.create(
+        provider=provider, country="UA", state=ProviderHealth.State.OPEN, opened_at=now() - timedelta(seconds=60)
+    )
+    MessageFactory()
+    probe = claim_one()
+    health.forget()
+
+    settle(probe, outcome, wide=True)
+
+    assert probe.probe
+    assert health.board(fresh=True).may_probe(provider.pk, "UA") == health.win_probe(provider.pk, "UA") == free
+
+
+def test_what_was_no_probe_leaves_the_probe_alone(provider):
+    MessageFactory()
+    straggler = claim_one()
+    ProviderHealth.objects.create(
+        provider=provider,
+        country="UA",
+        state=ProviderHealth.State.HALF_OPEN,
+        opened_at=now(),
+        probe_at=now() + timedelta(seconds=60),
+    )
+
+    settle(straggler, GateRefused())
+
+    assert not health.win_probe(provider.pk, "UA")
 
 
 @pytest.mark.parametrize("code", sorted(OWN_FAULTS))

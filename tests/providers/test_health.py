@@ -149,6 +149,28 @@ def test_probe_that_never_reports_is_replaced(provider):
     assert health.win_probe(provider.pk, "UA")
 
 
+def test_probe_that_proves_nothing_is_given_back(provider):
+    health.record([failure(provider)] * 5)
+    pause_is_over(provider)
+    assert health.win_probe(provider.pk, "UA")
+
+    health.give_back(provider.pk, "UA", wait=60)
+    waiting = health.win_probe(provider.pk, "UA")
+    health.give_back(provider.pk, "UA")
+
+    assert not waiting
+    assert health.board(fresh=True).may_probe(provider.pk, "UA")
+    assert health.win_probe(provider.pk, "UA")
+
+
+def test_only_a_probe_is_given_back(provider):
+    health.record([failure(provider)] * 5)
+
+    health.give_back(provider.pk, "UA")
+
+    assert not health.win_probe(provider.pk, "UA")
+
+
 def test_stricter_of_two_breakers_decides_on_the_probe(provider):
     health.record([failure(provider)] * 5 + [failure(provider, wide=True)] * 5)
     ProviderHealth.objects.filter(country="UA").update(probe_at=now() - timedelta(seconds=1))
