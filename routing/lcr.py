@@ -68,8 +68,8 @@ def _candidate(
 ) -> Candidate:
     if not route.enabled:
         return Candidate(route.id, route.slug, reason="disabled")
-    if route.adapter is None:
-        return Candidate(route.id, route.slug, reason="credentials_unreadable")
+    if route.fault:
+        return Candidate(route.id, route.slug, reason=route.fault)
     book = route.book(at)
     quote = book.price(msisdn=msisdn, country=country, at=at) if book else None
     if quote is None:

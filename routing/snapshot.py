@@ -1,5 +1,6 @@
 """Providers, prices and exchange rates in memory. One immutable value, renewed when a version changes."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,12 +15,14 @@ from providers.snapshots import Snapshot
 from routing.models import ExchangeRate, Price, PriceList
 from routing.prices import Book, Entry, Place, Quote, place
 
+log = logging.getLogger(__name__)
+
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A provider as delivery needs it. `adapter` is None where the credentials cannot be read: `fault` says why."""
+    """A provider as delivery needs it. A `fault` bars it; `adapter` is None where it cannot be built."""
 
     id: int
     slug: str
@@ -58,18 +61,22 @@ def _load() -> Tables:
     books = _books()
     routes = {}
     for provider in Provider.objects.all():
-        adapter, fault = None, ""
+        adapter, resolve, fault = None, Resolve.NONE, ""
         try:
             adapter = provider.build_adapter()
-        except (CredentialsError, KeyError) as error:
-            fault = f"{type(error).__name__}"
+            resolve = Resolve(provider.resolve) if provider.resolve else adapter.resolve
+        except CredentialsError:
+            fault = "credentials_unreadable"
+        except Exception as error:  # one row that makes no sense must not stop all the others
+            log.error("a provider's settings make no sense", exc_info=error, extra={"provider": provider.slug})
+            fault = "misconfigured"
         routes[provider.pk] = Route(
             id=provider.pk,
             slug=provider.slug,
             enabled=provider.enabled,
             rate=provider.rate,
             sender=provider.sender,
-            resolve=Resolve(provider.resolve) if provider.resolve else (adapter.resolve if adapter else Resolve.NONE),
+            resolve=resolve,
             lag=provider.lag if provider.lag is not None else (adapter.lag if adapter else 0.0),
             window=adapter.window if adapter else 0.0,
             adapter=adapter,

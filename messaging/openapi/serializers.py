@@ -37,7 +37,7 @@ FIELD_ERRORS = (
     "wrong_type",
 )
 #: Why a provider of a quote is not taken.
-REASONS = ("breaker_open", "credentials_unreadable", "disabled", "no_exchange_rate", "no_price")
+REASONS = ("breaker_open", "credentials_unreadable", "disabled", "misconfigured", "no_exchange_rate", "no_price")
 
 
 def ecma(pattern: re.Pattern[str]) -> str:

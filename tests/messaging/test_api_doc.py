@@ -32,8 +32,9 @@ def example(name):
 
 def reasons():
     """Why a provider is refused, in the words of the code; a quote excludes nobody, so nothing was tried."""
-    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("routing/lcr.py", "messaging/quotes.py"))
-    words = re.findall(r'(?:reason = |reason=|else |and )"(\w+)"', source)
+    names = ("routing/lcr.py", "routing/snapshot.py", "messaging/quotes.py")
+    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in names)
+    words = re.findall(r'(?:reason = |reason=|fault = |else |and )"(\w+)"', source)
     return set(words) - {"already_tried"}
 
 

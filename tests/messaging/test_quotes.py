@@ -78,7 +78,9 @@ def test_prices_of_several_currencies_are_compared_in_one(ask):
     ]
 
 
-@pytest.mark.parametrize("reason", ["disabled", "credentials_unreadable", "no_price", "no_exchange_rate"])
+@pytest.mark.parametrize(
+    "reason", ["disabled", "credentials_unreadable", "misconfigured", "no_price", "no_exchange_rate"]
+)
 def test_a_refused_provider_comes_last_and_says_why(ask, reason):
     refused = ProviderFactory(slug="a", price="" if reason == "no_price" else "0.01")
     ProviderFactory(slug="b", price="0.05")
@@ -87,6 +89,8 @@ def test_a_refused_provider_comes_last_and_says_why(ask, reason):
         refused.save()
     elif reason == "credentials_unreadable":
         type(refused).objects.filter(pk=refused.pk).update(credentials=b"garbage")
+    elif reason == "misconfigured":
+        type(refused).objects.filter(pk=refused.pk).update(resolve="luck")
     elif reason == "no_exchange_rate":
         refused.price_lists.get().prices.update(currency="UAH")
 

@@ -6,7 +6,9 @@ from decimal import Decimal
 import pytest
 from django.db import IntegrityError, transaction
 
+from providers.adapters.base import Resolve
 from providers.health import Board
+from providers.models import Provider
 from routing.lcr import candidates
 from routing.models import ExchangeRate, Price, PriceList
 from routing.snapshot import tables
@@ -68,6 +70,26 @@ def test_refused_ones_are_named_with_their_reason():
         "tried": "already_tried",
         "broken": "credentials_unreadable",
     }
+
+
+@pytest.mark.parametrize("wrong", [{"resolve": "luck"}, {"adapter": "gone"}])
+def test_row_that_makes_no_sense_bars_its_provider_alone(wrong, caplog):
+    good = ProviderFactory(slug="good", price="0.04")
+    Provider.objects.filter(pk=ProviderFactory(slug="wrong", price="0.01").pk).update(**wrong)
+
+    found = order()
+
+    assert (slugs(found), reasons(found)) == ([good.slug], {"wrong": "misconfigured"})
+    assert [record.provider for record in caplog.records] == ["wrong"]
+
+
+def test_provider_with_an_unknown_resolve_may_still_bring_receipts():
+    Provider.objects.filter(pk=ProviderFactory(slug="wrong").pk).update(resolve="luck")
+
+    route = tables.get().by_slug("wrong")
+
+    assert route.adapter is not None
+    assert route.resolve == Resolve.NONE
 
 
 def test_open_breaker_comes_last_among_the_usable():
