@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import models, transaction
+from django.db.models import Q
 
 from messaging.clients import TooManyKeys, hash_secret, is_live, issue_key, split_key
 from messaging.models import ApiKey, Client, Template
@@ -130,7 +131,7 @@ class _Run:
         ]
         Price.objects.bulk_create(prices, batch_size=1000)
         if current is None:  # a first book may have thousands of prices, all of them in the file
-            self.changes.append(f"+ {len(wanted)} prices of {provider.slug}")
+            self.changes.append(f"+ {len(wanted)} {'price' if len(wanted) == 1 else 'prices'} of {provider.slug}")
             return
         for place in sorted(current.keys() | wanted.keys()):
             label = f"price {provider.slug} {place}"
@@ -187,12 +188,15 @@ def _credentials(provider: Provider) -> Mapping[str, str] | None:
 
 
 def _quotes(provider: Provider, at: datetime) -> dict[Place, Quote] | None:
-    """The newest provisioned book; None where there is none yet."""
-    books = PriceList.objects.filter(provider=provider, name=BOOK, status=PriceList.Status.ACTIVE, valid_from__lte=at)
+    """The prices in force, whoever made their book; None where no book is."""
+    books = PriceList.objects.filter(provider=provider, status=PriceList.Status.ACTIVE, valid_from__lte=at)
     book = books.order_by("-valid_from").first()
     if book is None:
         return None
-    found = book.prices.values_list("country", "mcc", "mnc", "prefix", "price", "price_delivered", "currency")
+    begun, not_over = Q(valid_from=None) | Q(valid_from__lte=at), Q(valid_to=None) | Q(valid_to__gt=at)
+    found = book.prices.filter(begun, not_over).values_list(
+        "country", "mcc", "mnc", "prefix", "price", "price_delivered", "currency"
+    )
     return {Place(*row[:4]): Quote(*row[4:]) for row in found}
 
 

@@ -16,9 +16,11 @@ from messaging.clients import keys, new_token, split_key
 from messaging.models import ApiKey, Client, Template
 from messaging.provisioning import ProvisioningError, provision
 from providers.models import Provider
+from routing import books
 from routing.models import ExchangeRate, Price, PriceList
 from routing.snapshot import tables
 from tests.factories import ClientFactory
+from tests.messaging.stages import now
 
 pytestmark = pytest.mark.django_db
 
@@ -182,6 +184,48 @@ def test_changed_prices_make_a_new_book_and_keep_the_old_one(document):
     assert (newest.prices.count(), oldest.prices.count()) == (2, 2)
     assert oldest.prices.get(mcc="").price == Decimal("0.045")
     assert run(document) == []
+
+
+def test_book_that_staff_activated_is_what_the_file_is_compared_with(document):
+    run(document)
+    draft = books.copy_as_draft(PriceList.objects.get().pk)
+    draft.prices.filter(mcc="").update(price=Decimal("0.05"))
+    draft.prices.filter(mcc="255").delete()
+    books.activate(draft.pk)
+
+    changes = run(document)
+
+    assert changes == [
+        "~ price carrier-a UA: 0.05 EUR -> 0.045 EUR",
+        "+ price carrier-a UA 255-01: 0.04 + 0.005 on delivery EUR",
+    ]
+    assert PriceList.objects.order_by("-valid_from").first().name == "provisioned"
+    assert run(document) == []
+
+
+def test_book_of_staff_with_the_same_prices_is_left_in_force(document):
+    run(document)
+    book = books.activate(books.copy_as_draft(PriceList.objects.get().pk).pk)
+    ended = now() - timedelta(days=1)
+    Price.objects.create(price_list=book, country="PL", price=Decimal("0.01"), currency="EUR", valid_to=ended)
+
+    assert run(document) == []
+
+
+def test_book_that_begins_later_does_not_count_yet(document):
+    run(document)
+    later = books.copy_as_draft(PriceList.objects.get().pk)
+    PriceList.objects.filter(pk=later.pk).update(valid_from=now() + timedelta(days=1))
+    later.prices.update(price=Decimal("0.09"))
+    books.activate(later.pk)
+
+    assert run(document) == []
+
+
+def test_one_price_is_counted_as_one(document):
+    del document["providers"][0]["prices"][1]
+
+    assert "+ 1 price of carrier-a" in run(document)
 
 
 def test_what_the_file_does_not_name_is_left_alone(document):
