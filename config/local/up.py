@@ -183,8 +183,15 @@ def environment(
 
 
 def load_secrets(path: Path) -> Secrets:
+    """Raises LocalError where the file is there and is not as it was written."""
     if path.exists():
-        return Secrets(**json.loads(path.read_text()))
+        try:
+            known = Secrets(**json.loads(path.read_text()))
+            if all(isinstance(value, str) and value for value in asdict(known).values()):
+                return known
+        except (OSError, ValueError, TypeError):
+            pass
+        raise LocalError(f"{path} is damaged. Put it right, or begin anew with `make reset`, which deletes the data.")
     key_id = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(12))
     generated = Secrets(
         secret_key=secrets.token_urlsafe(50),

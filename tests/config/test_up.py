@@ -1,5 +1,6 @@
 """The parts of `make up` that need no running service; the whole of it is in tests/journeys."""
 
+import json
 import os
 import re
 import signal
@@ -39,6 +40,21 @@ def test_secrets_are_generated_once_and_private(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert re.fullmatch(r"mx_live_[a-z2-7]{12}_[A-Za-z0-9_-]{43}", first.api_key)
     assert up.load_secrets(tmp_path / "other.json").api_key != first.api_key
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "7", '{"secret_key": "x"}', "\udcff", "null", "directory", "empty"])
+def test_damaged_secrets_are_one_clear_line(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "secrets.json"
+    if damage == "directory":
+        path.mkdir()
+    elif damage == "empty":
+        up.load_secrets(path)
+        path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), "")))
+    else:
+        path.write_text(damage, errors="surrogateescape")
+
+    with pytest.raises(LocalError, match=r"secrets.json is damaged.*make reset"):
+        up.load_secrets(path)
 
 
 @pytest.mark.parametrize("value", ["web", "0", "-1", "65501", "80.0"])
