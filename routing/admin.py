@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import phonenumbers
+from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import ForeignKey, QuerySet
@@ -111,8 +113,17 @@ class PriceListAdmin(ModelAdmin):
         )
 
 
+class PriceForm(forms.ModelForm):
+    def clean_country(self) -> str:
+        country: str = self.cleaned_data["country"]
+        if country not in phonenumbers.SUPPORTED_REGIONS:
+            raise forms.ValidationError("No country with phone numbers: ISO 3166-1 alpha-2, like UA or GB.")
+        return country
+
+
 @admin.register(Price)
 class PriceAdmin(LongList):
+    form = PriceForm
     list_display = ("country", "network", "prefix", "price", "price_delivered", "currency", "valid", "book")
     list_display_links = ("country",)
     list_filter = (("price_list", RelatedDropdownFilter), ("country", FieldTextFilter))

@@ -788,6 +788,16 @@ def test_second_price_for_a_place_is_refused_in_plain_words(boss, draft):
     assert draft.prices.count() == 1
 
 
+@pytest.mark.parametrize("country", ["XX", "UK", "001", "ua"])
+def test_price_of_a_country_that_does_not_exist_is_refused(boss, draft, country):
+    body = {"price_list": draft.pk, "country": country, "price": "0.07", "price_delivered": "0", "currency": "EUR"}
+    times = {f"valid_{side}_{part}": "" for side in ("from", "to") for part in (0, 1)}
+
+    boss.post("/admin/routing/price/add/", {**body, **times})
+
+    assert draft.prices.count() == 1
+
+
 def test_price_cannot_be_added_to_an_active_list(boss):
     book = PriceListFactory()
     body = {"price_list": book.pk, "country": "UA", "price": "0.07", "price_delivered": "0", "currency": "EUR"}
