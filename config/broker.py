@@ -5,6 +5,9 @@ sending one may fail but must not wait long.
 """
 
 import importlib.util
+import signal
+import threading
+from types import FrameType
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import dramatiq
@@ -55,9 +58,26 @@ class LaneMiddleware(dramatiq.Middleware):
         lanes = {q_name(queue) for queue in worker.consumers}
         lifecycle.started(lanes=sorted(lanes))
         tasks.start(lanes)
+        heed_first_sigterm_only()
 
     def before_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         from messaging import tasks
 
         tasks.stop()
         lifecycle.stopped()
+
+
+def heed_first_sigterm_only() -> None:
+    """Dramatiq drops its calls in flight at a second SIGTERM.
+
+    A supervisor that signals the whole process group sends one, since the leader passes its own on.
+    """
+    heeded = signal.getsignal(signal.SIGTERM)
+    if not callable(heeded) or threading.current_thread() is not threading.main_thread():
+        return  # not in a process of its own
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        heeded(number, frame)
+
+    signal.signal(signal.SIGTERM, handler)

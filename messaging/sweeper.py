@@ -19,6 +19,7 @@ from routing.snapshot import tables
 log = logging.getLogger(__name__)
 
 GROUP = 200
+STEP = 2.0  # seconds for one kind of work in a round: the others wait for it, and so does a stop
 RECEIPT_WAIT = "72 hours"
 
 
@@ -26,8 +27,11 @@ def sweep() -> set[str]:
     """One round; returns the lanes to wake."""
     lanes: set[str] = set()
     for step in (lost_leases, due_schedules, expired, silent, old_keys):
+        until = time.monotonic() + STEP
         while moved := step():
             lanes |= moved
+            if time.monotonic() > until:
+                break
     lanes |= waiting()
     return lanes
 
@@ -100,7 +104,8 @@ def old_keys() -> set[str]:
 
 def _repeat(statement: str) -> None:
     """Group by group until one is not full: a group a round would fall behind a busy door."""
-    while len(rows(statement)) == GROUP:
+    until = time.monotonic() + STEP
+    while len(rows(statement)) == GROUP and time.monotonic() <= until:
         pass
 
 

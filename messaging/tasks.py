@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -80,8 +81,9 @@ def stop() -> None:
     threads = [thread for found in _threads.values() for thread in found]
     for thread in threads:
         thread.stop()
+    until = time.monotonic() + settings.TOTAL_TIMEOUT + settings.GATE
     for thread in threads:
-        thread.join(settings.TOTAL_TIMEOUT + settings.GATE)
+        thread.join(max(0.0, until - time.monotonic()))
     _threads.clear()
 
 

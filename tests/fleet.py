@@ -76,11 +76,15 @@ class Process:
         self.signal(signal.SIGKILL)
         self._process.wait()
 
-    def stop(self, seconds: float = 30.0) -> None:
-        """The leader alone is asked: dramatiq passes the signal on, and a second one would make it drop everything."""
+    def wait(self, seconds: float) -> int:
+        """Its exit code; raises TimeoutExpired."""
+        return self._process.wait(seconds)
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """Ask the leader alone, as a container engine does; returns its exit code or raises TimeoutExpired."""
         self._process.terminate()
         try:
-            self._process.wait(seconds)
+            return self._process.wait(seconds)
         finally:
             self.kill()
 
@@ -121,6 +125,7 @@ class Fleet:
         else:
             command = [sys.executable, "manage.py", "run_worker"]
         command += ["--path", ".", "--processes", "1", "--threads", "2", "--queues", *(lanes or LANES)]
+        command += ["--worker-shutdown-timeout", "20000"]
         return self._start("worker", command, **environment)
 
     def sweeper(self) -> Process:
@@ -135,7 +140,8 @@ class Fleet:
     def web(self, port: int) -> Process:
         """Returns when it answers. PUBLIC_URL, which receipts are sent to, is the caller's to set."""
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--http", "1", "--workers", "1", "--blocking-threads", "1", "--no-ws"]
+        command += ["--http", "1", "--no-ws", "--workers", "1", "--blocking-threads", "1"]
+        command += ["--blocking-threads-idle-timeout", "600", "--workers-kill-timeout", "20"]
         command += ["--log-config", "config/granian.json", "config.wsgi:application"]
         process = self._start("web", command)
         wait_for(lambda: process.ended or _answers(f"http://127.0.0.1:{port}/ready"), 30)

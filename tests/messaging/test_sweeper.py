@@ -108,6 +108,22 @@ def test_more_than_one_group_of_answers_is_forgotten_in_one_round():
     assert not IdempotencyKey.objects.exists()
 
 
+def test_a_round_ends_in_time_however_much_there_is(monkeypatch):
+    monkeypatch.setattr(sweeper, "STEP", 0.0)
+    expired = [MessageFactory.build(client=ClientFactory(), expires_at=now() - timedelta(seconds=1)) for _ in range(3)]
+    Message.objects.bulk_create(expired)
+    monkeypatch.setattr(sweeper, "GROUP", 1)
+    client = ClientFactory()
+    IdempotencyKey.objects.bulk_create(
+        IdempotencyKey(client=client, key=str(n), expires_at=now() - timedelta(seconds=1)) for n in range(3)
+    )
+
+    sweeper.sweep()
+
+    assert Message.objects.filter(status=Status.EXPIRED).count() == 1
+    assert IdempotencyKey.objects.count() == 2
+
+
 def test_lane_with_due_work_is_named_though_its_hint_was_lost():
     MessageFactory(message_class="otp")
     AttemptFactory(

@@ -1,0 +1,171 @@
+"""SIGTERM under load: every process ends in time, and nobody is left in doubt about a message."""
+
+import http.client
+import json
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from messaging.clients import issue_key
+from messaging.models import Attempt, Client, Event, Message
+from messaging.states import LANES, AttemptStatus, Status
+from providers.sql import rows
+from tests.conftest import Carriers, free_ports
+from tests.factories import ProviderFactory
+from tests.fleet import Fleet, Process, wait_for
+
+pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
+
+LATENCY = 2.0  # seconds that the carrier takes to answer
+GRACE = 30.0  # seconds in which a process must have ended
+PAUSE = 0.05  # seconds between two posts of one poster
+CLASSES = ("otp", "transactional", "bulk")
+
+
+class Load:
+    """Posts until stopped, by turns to the given web processes; a refused connection is tried at the next one."""
+
+    def __init__(self, key: str, ports: list[int]) -> None:
+        self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._ports = ports
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._post_all, args=(name,), daemon=True) for name in CLASSES]
+        self.accepted: list[str] = []  # texts that were answered with 202
+        self.broken: list[str] = []  # anything else but a refused connection
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _post_all(self, message_class: str) -> None:
+        number = 0
+        while not self._stopping.wait(PAUSE):
+            number += 1
+            text = f"{message_class} {number}"
+            body = json.dumps({"to": f"+38067{number:07}", "text": text, "class": message_class})
+            for port in self._ports[number % len(self._ports) :] + self._ports[: number % len(self._ports)]:
+                try:
+                    status = self._post(port, body)
+                except ConnectionRefusedError:
+                    continue
+                except (OSError, http.client.HTTPException) as error:
+                    self.broken.append(f"{text}: {error!r}")
+                    break
+                (self.accepted if status == 202 else self.broken).append(text)
+                break
+
+    def _post(self, port: int, body: str) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        try:
+            connection.connect()  # once it stands, only an answer will do
+            connection.request("POST", "/api/v1/messages", body, self._headers)
+            answer = connection.getresponse()
+            answer.read()
+            return answer.status
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def ports() -> list[int]:
+    first = free_ports(2)
+    return [first, first + 1]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, carriers: Carriers, ports: list[int]) -> Iterator[Fleet]:
+    ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token", price="0.05")
+    carriers.faults("carrier-a", {"fault": "latency", "seconds": LATENCY})
+    with Fleet(tmp_path, PUBLIC_URL=f"http://127.0.0.1:{ports[0]}", LOG_LEVEL="WARNING") as found:
+        yield found
+
+
+def start_all(fleet: Fleet, port: int) -> list[Process]:
+    """One of each kind, and a sweeper that stands by; returns when all are at work."""
+    started = [fleet.web(port), *(fleet.worker(lane) for lane in LANES), fleet.sweeper(), fleet.sweeper()]
+    wait_for(lambda: connected("worker") >= 3 + 4 and connected("sweeper") >= 2, 60)  # events has four threads
+    return started
+
+
+def calls_in_flight() -> int:
+    return Attempt.objects.filter(status=AttemptStatus.INTENT).count()
+
+
+def connected(name: str) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %(name)s"
+    return int(rows(query, {"name": name})[0][0])
+
+
+def assert_each_was_sent_once(load: Load, carriers: Carriers) -> None:
+    assert load.broken == []
+    assert Counter(entry["text"] for entry in carriers.entries("accepted")) == dict.fromkeys(load.accepted, 1)
+    assert sorted(Message.objects.values_list("text", flat=True)) == sorted(load.accepted)
+    assert not Message.objects.filter(possible_duplicate=True).exists()
+    assert not Event.objects.filter(type="message.unknown").exists()  # nobody was in doubt at any time
+
+
+def all_are_delivered() -> bool:
+    return not Message.objects.exclude(status=Status.DELIVERED).exists()
+
+
+def test_everything_stops_at_once(
+    fleet: Fleet, carriers: Carriers, client_row: Client, ports: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = start_all(fleet, ports[0])
+    load = Load(issue_key(client_row), ports[:1])
+    wait_for(lambda: len(load.accepted) > 200 and calls_in_flight() > 50)
+
+    asked = time.monotonic()
+    for process in running:
+        process.signal(signal.SIGTERM)  # to its children as well, as systemd does
+    codes = [process.wait(GRACE) for process in running]
+    seconds = time.monotonic() - asked
+    load.stop()
+    in_doubt = Message.objects.filter(status__in=[Status.SENDING, Status.UNKNOWN]).count()
+    waiting = Message.objects.filter(status=Status.QUEUED).count()
+    sent = Message.objects.filter(status=Status.SENT).count()
+    start_all(fleet, ports[0])
+    wait_for(all_are_delivered, 60)
+
+    with capsys.disabled():
+        print(f"\nall ended in {seconds:.1f} s; {len(load.accepted)} accepted, {sent} sent, {waiting} left for later")
+    assert codes == [0] * len(running)
+    assert seconds < GRACE
+    assert in_doubt == 0
+    assert_each_was_sent_once(load, carriers)
+
+
+def test_one_after_the_other_is_replaced_while_posting_goes_on(
+    fleet: Fleet, carriers: Carriers, client_row: Client, ports: list[int]
+) -> None:
+    running = start_all(fleet, ports[0])
+    second = fleet.web(ports[1])
+    load = Load(issue_key(client_row), ports)
+    wait_for(lambda: len(load.accepted) > 200 and calls_in_flight() > 50)
+
+    replacements: list[Callable[[], Process]] = [
+        lambda: fleet.web(ports[0]),
+        *(partial(fleet.worker, lane) for lane in LANES),
+        fleet.sweeper,
+        fleet.sweeper,
+        lambda: fleet.web(ports[1]),
+    ]
+    codes = []
+    for process, replace in zip([*running, second], replacements, strict=True):
+        codes.append(process.stop(GRACE))
+        replace()
+    time.sleep(LATENCY)
+    load.stop()
+    wait_for(all_are_delivered, 60)
+
+    assert codes == [0] * 8
+    assert_each_was_sent_once(load, carriers)
