@@ -6,12 +6,15 @@ and removed at the end. What is compared alternates within the run, and medians 
 """
 
 import argparse
+import json
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
-from benchmarks import limits, measure
+from benchmarks import history, limits, measure, results
 from benchmarks.fleets import Naive, Ours
 from benchmarks.measure import Sample
 from benchmarks.world import World
@@ -24,6 +27,7 @@ PARTS = {
     "sent": "from the first POST of a batch until the carrier has taken every message",
     "delivered": "the same until a signed receipt has come for every message",
     "sent-single": "as `sent`, each message posted by itself",
+    "tables": "as `delivered`, with an empty database and with 2,000,000 closed messages",
 }
 
 
@@ -36,20 +40,30 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     found: dict[str, list[Sample]] = {}
+    checks: dict[str, str] = {}
     try:
         with World() as world, ExitStack() as stack:
-            say(f"broker: {world.broker}")
-            steps = plan(world, stack, options)
-            for number in range(1, options.rounds + 1):
-                for name, step in steps:
-                    sample = step()
-                    found.setdefault(name, []).append(sample)
-                    cpu = ", ".join(f"{key} {value:.0f}" for key, value in sample.cpu.items())
-                    say(f"{number}/{options.rounds} {name:<14} {sample.rate:>9,.0f}/s  us: {cpu}")
+            facts = results.machine(world.version()) | {"broker": world.broker}
+            say("\n".join(f"{name:<11} {value}" for name, value in facts.items()))
+            measure_all(plan(world, stack, options), options.rounds, found)
     except KeyboardInterrupt:
         say("stopped")
         return 130
+    document = results.document(found, facts, checks)
+    print(f"\n{results.tables(document['figures'])}")
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
     return 0
+
+
+def measure_all(steps: list[tuple[str, Callable[[], Sample]]], rounds: int, found: dict[str, list[Sample]]) -> None:
+    """A B C A B C ...: what is compared sees the same weather."""
+    for number in range(1, rounds + 1):
+        for name, step in steps:
+            sample = step()
+            found.setdefault(name, []).append(sample)
+            cpu = ", ".join(f"{key} {value:.0f}" for key, value in sample.cpu.items() if value >= 0.5)
+            say(f"{number}/{rounds} {name:<12} {sample.rate:>9,.0f}/s  us: {cpu}  other {sample.other:.2f}")
 
 
 def plan(world: World, stack: ExitStack, options: argparse.Namespace) -> list[tuple[str, Callable[[], Sample]]]:
@@ -82,6 +96,17 @@ def plan(world: World, stack: ExitStack, options: argparse.Namespace) -> list[tu
         steps.append(("delivered", lambda: measure.end_to_end(ours, hundreds(8_000 * scale), receipts=True)))
     if "sent-single" in parts:
         steps.append(("sent-single", lambda: measure.end_to_end(ours, int(4_000 * scale), receipts=False, size=1)))
+    if "tables" in parts:
+        full = stack.enter_context(history.Full(world, world.create_database("full")))
+        closed = hundreds(2_000_000 * scale)
+        say(f"filling a database with {closed:,} closed messages ...")
+        started = time.monotonic()
+        history.fill(full, closed)
+        size = full.one("SELECT pg_database_size(current_database())") / 1e9
+        say(f"... {size:.1f} GB in {time.monotonic() - started:.0f} s")
+        number = hundreds(10_000 * scale)
+        steps.append(("empty", lambda: measure.end_to_end(ours, number, receipts=True)))
+        steps.append(("full", lambda: measure.end_to_end(full, number, receipts=True)))
     return steps
 
 
@@ -97,6 +122,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help="these parts alone")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
     parser.add_argument("--scale", type=float, default=1.0, help="0.1: a tenth of the messages and seconds (1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE as well")
     return parser.parse_args()
 
 

@@ -23,7 +23,10 @@ GRANIAN = (
 
 
 class Fleet:
-    """Web processes and, when asked for, workers; of the product or of the naive pipeline."""
+    """Web processes and, when asked for, workers; of the product or of the naive pipeline.
+
+    All fleets of a run share its broker.
+    """
 
     application: str
     groups: tuple[str, str]  # what its web processes and its workers are called in the figures
@@ -39,6 +42,7 @@ class Fleet:
         self.workers: list[Process] = []
         self.connection = psycopg.connect(database_url, autocommit=True)
         self.prepare()
+        world.fleets.append(self)
 
     def __enter__(self) -> "Fleet":
         self.web = [self.start(self.groups[0], *GRANIAN, "--port", str(self.port), self.application)]
@@ -61,8 +65,10 @@ class Fleet:
         raise NotImplementedError
 
     def work(self, wanted: bool) -> None:
-        """Starts the workers, or stops them in good order, unless it is so already."""
+        """Starts the workers, or stops them in good order, unless it is so already. One fleet works at a time."""
         if wanted and not self.workers:
+            for other in self.world.fleets:
+                other.work(False)
             self.workers = self.start_workers()
             wait_for(self.workers_are_up, 60)
         elif not wanted:
@@ -91,7 +97,7 @@ class Fleet:
         return bool(self.one(f"SELECT {found}"))
 
     def by_status(self) -> dict[str, int]:
-        return dict(self.connection.execute(f"SELECT status, count(*) FROM {self.table} GROUP BY 1").fetchall())  # noqa: S608
+        return dict(self.connection.execute(f"SELECT status, count(*) FROM {self.table} GROUP BY 1").fetchall())
 
 
 class Ours(Fleet):

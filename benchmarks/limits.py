@@ -43,7 +43,8 @@ def insert(world: World, *, rows: int, clients: int, seconds: int) -> Sample:
         raise RuntimeError(f"pgbench failed: {done.stderr[-500:]}")
     rate = float(found[1]) * rows
     count = int(rate * seconds)
-    return Sample(rate, count, {"postgres": meter.cpu["postgres"] / count * 1e6}, {}, meter.steal, 0.0)
+    cpu = {name: used / count * 1e6 for name, used in meter.cpu.items()}
+    return Sample(rate, count, cpu, {}, meter.steal, meter.other)
 
 
 def flushes(directory: Path, seconds: float) -> Sample:

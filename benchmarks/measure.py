@@ -91,7 +91,7 @@ def _finish(fleet: Fleet, requests: Iterator[bytes], messages: int, size: int, r
     if states.get(status, 0) - before != messages:
         raise Failed(f"{messages} messages after {before} should be {status}: {states}")
     moment = "closed_at" if receipts else "sent_at"
-    last = float(fleet.one(f"SELECT extract(epoch FROM max({moment})) FROM {fleet.table}"))  # noqa: S608
+    last = float(fleet.one(f"SELECT extract(epoch FROM max({moment})) FROM {fleet.table}"))
     return _sample(meter, messages, messages / (last - seen.started), seen)
 
 

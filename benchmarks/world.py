@@ -15,6 +15,7 @@ import tempfile
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -41,6 +42,7 @@ class World:
 
     def __init__(self) -> None:
         self._stack = ExitStack()
+        self.fleets: list[Any] = []
         self.groups: dict[str, list[int]] = {}  # name -> pids, for cpu.Meter
 
     def __enter__(self) -> "World":
@@ -81,6 +83,10 @@ class World:
         with psycopg.connect(self.cluster.url("postgres"), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')
         return self.cluster.url(name)
+
+    def version(self) -> str:
+        with psycopg.connect(self.cluster.url("postgres")) as connection:
+            return str(connection.execute("SHOW server_version").fetchone()[0])
 
     def reset_carriers(self, *, receipts: bool) -> None:
         """Empties ledger and inbox; without `receipts` the carriers never report."""
