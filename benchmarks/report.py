@@ -24,10 +24,8 @@ def render(document: dict[str, Any]) -> str:
         f"PostgreSQL {facts['postgresql']}, {facts['broker']}. Medians of {rounds} alternating rounds.",
         "",
         tables(document["figures"]),
-        "",
-        *(f"- {name}: {result}" for name, result in document["checks"].items()),
     ]
-    return "\n".join(lines).strip()
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -176,13 +176,10 @@ def _read(path: str) -> list[str]:
         return []
 
 
-def document(
-    samples: Mapping[str, Sequence[Sample]], facts: Mapping[str, Any], checks: Mapping[str, str]
-) -> dict[str, Any]:
+def document(samples: Mapping[str, Sequence[Sample]], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Everything of a run, for --json."""
     return {
         "machine": dict(facts),
         "figures": summarise(samples),
-        "checks": dict(checks),
         "samples": {step: [asdict(sample) for sample in found] for step, found in samples.items()},
     }

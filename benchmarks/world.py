@@ -33,7 +33,6 @@ DATABASE_OPTIONS = {
     "shared_buffers": "1GB",
     "max_wal_size": "4GB",
     "shared_preload_libraries": "pg_stat_statements",
-    "pg_stat_statements.track": "none",  # profiling turns it on
 }
 
 
