@@ -129,15 +129,20 @@ class Strict(serializers.Serializer):
     #: JSON Schema for what no field can say.
     rules: ClassVar[dict[str, Any]] = {}
 
+    def validate_empty_values(self, data: Any) -> tuple[bool, Any]:
+        return False, data  # null is no object, like any other
+
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, dict):
             raise ValidationError({"": "No object."})
-        errors: dict[str, Any] = {name: "unknown_field" for name in data.keys() - self.fields.keys()}
+        errors: dict[str, Any] = {
+            drafts.clean(name): "There is no such field." for name in data.keys() - self.fields.keys()
+        }
         errors |= {name: "It does not go with the others." for name in self.clashes(data)}
         try:
             value = super().to_internal_value(data)
         except ValidationError as error:
-            errors |= cast(dict[str, Any], error.detail)
+            errors |= self._named(cast(dict[str, Any], error.detail))
         if errors:
             raise ValidationError(errors)
         return value
@@ -146,12 +151,15 @@ class Strict(serializers.Serializer):
         """The fields that are wrong because of others."""
         return ()
 
-    def names_in_error(self) -> set[str]:
-        """The wrong fields as the door names them: an entry of an object with its owner in front."""
-        found = set()
-        for name, detail in self.errors.items():
-            inner = detail if isinstance(detail, dict) else {}
-            found |= {f"{name}.{drafts.clean(entry)}" for entry in inner} or {drafts.clean(name)}
+    @staticmethod
+    def _named(detail: dict[str, Any]) -> dict[str, Any]:
+        """The wrong fields as the doors name them: an entry of an object with its owner in front."""
+        found: dict[str, Any] = {}
+        for name, inner in detail.items():
+            if isinstance(inner, dict):
+                found |= {f"{name}.{drafts.clean(entry)}": errors for entry, errors in inner.items()}
+            else:
+                found[name] = inner
         return found
 
 
