@@ -42,7 +42,11 @@ def read_json(request: Request, limit: int) -> Any:
     """Raises UnsupportedMediaType, BodyTooLarge, InvalidJson."""
     if request.META.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType
-    raw = read(request, limit)
+    return parse(read(request, limit))
+
+
+def parse(raw: bytes) -> Any:
+    """Raises InvalidJson."""
     try:
         return json.loads(raw.decode(), parse_constant=_refuse, object_pairs_hook=_unique)
     except (ValueError, RecursionError):

@@ -62,7 +62,7 @@ def _load() -> Mapping[str, Key]:
             continue
         scopes = frozenset(key.scopes) & frozenset(client.scopes)
         keys[key.pk] = Key(
-            caller=Caller(client.pk, client.slug, client.sender, scopes, client.rate_limit, client.daily_quota),
+            caller=_caller(client, scopes),
             enabled=client.enabled,
             secret_hash=bytes(key.secret_hash),
             expires_at=key.expires_at,
@@ -73,6 +73,33 @@ def _load() -> Mapping[str, Key]:
 
 
 keys: Snapshot[Mapping[str, Key]] = Snapshot(("clients",), _load)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A client as the commands topic sees it: its slug is its name there, and its own scopes count."""
+
+    caller: Caller
+    enabled: bool
+    kafka_enabled: bool
+
+
+def _load_sources() -> Mapping[str, Source]:
+    return {
+        client.slug: Source(
+            _caller(client, frozenset(client.scopes)),
+            client.enabled,
+            client.kafka_enabled,
+        )
+        for client in Client.objects.all()
+    }
+
+
+def _caller(client: Client, scopes: frozenset[str]) -> Caller:
+    return Caller(client.pk, client.slug, client.sender, scopes, client.rate_limit, client.daily_quota)
+
+
+sources: Snapshot[Mapping[str, Source]] = Snapshot(("clients",), _load_sources)
 
 
 def split_key(token: str) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,15 @@ from django.db import OperationalError, connection, transaction
 from psycopg.errors import LockNotAvailable
 
 from messaging.clients import Caller
-from messaging.errors import FieldError, IdempotencyInProgress, IdempotencyMismatch, InvalidJson, InvalidRequest
-from providers.sql import rows
+from messaging.errors import (
+    FieldError,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    InvalidJson,
+    InvalidRequest,
+    Refusal,
+)
+from providers.sql import records, rows
 
 KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21-\x7e]{1,255}')
 KEEP_ANSWERS = "7 days"
@@ -39,7 +46,7 @@ def once(caller: Caller, operation: str, data: Any, key: str | None, work: Calla
     if key is None:
         return work()
     key = _read_key(key)
-    fingerprint = hashlib.sha256(operation.encode() + b"\n" + _canonical(data)).digest()
+    fingerprint = _fingerprint(operation, data)
     with transaction.atomic():
         answer = _first_answer(caller, key, fingerprint)
         if answer is None:
@@ -55,6 +62,116 @@ def once(caller: Caller, operation: str, data: Any, key: str | None, work: Calla
                 },
             )
     return answer
+
+
+def once_each(
+    caller: Caller,
+    operation: str,
+    requests: Sequence[tuple[str, Any]],
+    work: Callable[[list[Any]], list[Answer | Refusal]],
+) -> list[Answer | Refusal]:
+    """Many requests, each a key and its data, by the rules of `once`, with one statement for each of its steps.
+
+    `work` gets the data that is to be done and gives a result for each; a refusal leaves its key free.
+    """
+    results: dict[int, Answer | Refusal] = {}
+    waiting: list[_Keyed] = []
+    for index, (key, data) in enumerate(requests):
+        try:
+            waiting.append(_Keyed(index, _read_key(key), _fingerprint(operation, data), data))
+        except Refusal as refusal:
+            results[index] = refusal
+    with transaction.atomic():
+        while waiting:  # a key that is there twice: the second one is a repeat of the first
+            firsts = {request.key: request for request in reversed(waiting)}
+            waiting = [request for request in waiting if firsts[request.key] is not request]
+            results |= _round(caller, sorted(firsts.values(), key=lambda request: request.index), work)
+    return [results[index] for index in range(len(requests))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Keyed:
+    index: int
+    key: str
+    fingerprint: bytes
+    data: Any
+
+
+def _round(
+    caller: Caller, requests: list[_Keyed], work: Callable[[list[Any]], list[Answer | Refusal]]
+) -> dict[int, Answer | Refusal]:
+    taken = _take(caller, requests)
+    fresh = [request for request in requests if request.key in taken]
+    results: dict[int, Answer | Refusal] = {}
+    if known := [request for request in requests if request.key not in taken]:
+        results |= _replays(caller, known)
+    if not fresh:
+        return results
+    done = list(zip(fresh, work([request.data for request in fresh]), strict=True))
+    rows(
+        """
+        UPDATE messaging_idempotencykey i SET status = r.status, body = r.body
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(key text, status int, body jsonb)
+        WHERE i.client_id = %(client)s AND i.key = r.key""",
+        {
+            "client": caller.id,
+            "rows": records(
+                {"key": request.key, "status": answer.status, "body": answer.body}
+                for request, answer in done
+                if isinstance(answer, Answer)
+            ),
+        },
+    )
+    if refused := [request.key for request, answer in done if isinstance(answer, Refusal)]:
+        rows(
+            "DELETE FROM messaging_idempotencykey WHERE client_id = %(client)s AND key = ANY(%(keys)s)",
+            {"client": caller.id, "keys": refused},
+        )
+    return results | {request.index: answer for request, answer in done}
+
+
+def _take(caller: Caller, requests: list[_Keyed]) -> set[str]:
+    """The keys that were free; in their order, so that two groups wait for each other but never deadlock."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
+    found = rows(
+        f"""
+        INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, expires_at)
+        SELECT %(client)s, key, fingerprint, clock_timestamp() + interval '{KEEP_ANSWERS}'
+        FROM unnest(%(keys)s::text[], %(fingerprints)s::bytea[]) AS r(key, fingerprint) ORDER BY key
+        ON CONFLICT (client_id, key) DO NOTHING RETURNING key""",  # noqa: S608  literals of this module
+        {
+            "client": caller.id,
+            "keys": [request.key for request in requests],
+            "fingerprints": [request.fingerprint for request in requests],
+        },
+    )
+    return {key for (key,) in found}
+
+
+def _replays(caller: Caller, requests: list[_Keyed]) -> dict[int, Answer | Refusal]:
+    found = rows(
+        "SELECT key, fingerprint, status, body::text FROM messaging_idempotencykey "
+        "WHERE client_id = %(client)s AND key = ANY(%(keys)s)",
+        {"client": caller.id, "keys": [request.key for request in requests]},
+    )
+    stored = {key: rest for key, *rest in found}
+    results: dict[int, Answer | Refusal] = {}
+    for request in requests:
+        try:
+            results[request.index] = _replay(request.fingerprint, stored.get(request.key))
+        except Refusal as refusal:
+            results[request.index] = refusal
+    return results
+
+
+def _replay(fingerprint: bytes, stored: Sequence[Any] | None) -> Answer:
+    if stored is None:  # purged between the two statements
+        raise IdempotencyInProgress("Ask again in a second.", retry_after=1)
+    first, status, body = stored
+    if bytes(first) != fingerprint:
+        raise IdempotencyMismatch("Use a new key for another request.")
+    return Answer(status, orjson.loads(body), replayed=True)
 
 
 def _first_answer(caller: Caller, key: str, fingerprint: bytes) -> Answer | None:
@@ -84,12 +201,7 @@ def _first_answer(caller: Caller, key: str, fingerprint: bytes) -> Answer | None
         "WHERE client_id = %(client)s AND key = %(key)s",
         {"client": caller.id, "key": key},
     )
-    if not found:  # purged between the two statements
-        raise IdempotencyInProgress("Ask again in a second.", retry_after=1)
-    stored, status, body = found[0]
-    if bytes(stored) != fingerprint:
-        raise IdempotencyMismatch("Use a new key for another request.")
-    return Answer(status, orjson.loads(body), replayed=True)
+    return _replay(fingerprint, found[0] if found else None)
 
 
 def _read_key(key: str) -> str:
@@ -98,6 +210,10 @@ def _read_key(key: str) -> str:
         error = FieldError("Idempotency-Key", "bad_format", "1 to 255 visible ASCII characters.")
         raise InvalidRequest(errors=(error,))
     return key[1:-1] if key.startswith('"') and key.endswith('"') and len(key) > 2 else key
+
+
+def _fingerprint(operation: str, data: Any) -> bytes:
+    return hashlib.sha256(operation.encode() + b"\n" + _canonical(data)).digest()
 
 
 def _canonical(data: Any) -> bytes:

@@ -14,7 +14,7 @@ from messaging import drafts, tasks, texts
 from messaging.clients import Caller
 from messaging.drafts import MAX_SEGMENTS, Draft
 from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
-from messaging.idempotency import Answer, once
+from messaging.idempotency import Answer, once, once_each
 from messaging.models import uuid7
 from messaging.moves import EVENT_DATA
 from messaging.quotas import Room, reserve
@@ -91,6 +91,19 @@ def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = Non
         return once(caller, "batch", data, idempotency_key, work)
 
 
+def accept_each(caller: Caller, requests: Sequence[tuple[str, Any]], room: Room) -> list[Answer | Refusal]:
+    """Accepts what is right of many, each under its own idempotency key; a result for each, in their order.
+
+    `room` is reserved by who opens the transaction, and may serve several of these calls.
+    """
+
+    def work(items: list[Any]) -> list[Answer | Refusal]:
+        found = _accept(caller, items, room)
+        return [result if isinstance(result, Refusal) else Answer(202, _body(result)) for result in found]
+
+    return once_each(caller, "message", requests, work)
+
+
 def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusal]:
     """Accepts what is right of many, in one statement; gives an id or a refusal for each, in their order."""
     with reserve(caller, len(items)) as room:
@@ -106,9 +119,10 @@ def _accept(caller: Caller, items: Sequence[Any], room: Room) -> list[Stored | R
         except Refusal as refusal:
             results.append(refusal)
     prepared = [result for result in results if isinstance(result, Prepared)]
-    stored = _insert(caller, prepared[: room.places])
-    room.spent = len(stored)
-    beyond = {item.id: room.refusal for item in prepared[room.places :]}
+    free = room.places - room.spent
+    stored = _insert(caller, prepared[:free])
+    room.spent += len(stored)
+    beyond = {item.id: room.refusal for item in prepared[free:]}
     return [
         result if isinstance(result, Refusal) else stored.get(result.id) or beyond.get(result.id) or Suppressed()
         for result in results

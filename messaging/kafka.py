@@ -19,6 +19,26 @@ log = logging.getLogger(__name__)
 FETCH_WAIT = 0.02  # seconds for a group to fill up once its first record is there
 STOP_WAIT = 2  # seconds for the last acknowledgements of a producer that is told to stop
 ADMIN_WAIT = 15  # seconds
+QUIET = 10  # seconds between two lines of a kind from the client
+
+
+class _Throttle(logging.Filter):
+    """One line of a kind in a while: librdkafka tells every vain connection, twenty a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = record.getMessage().partition(" ")[0]
+        quiet = time.monotonic() - self._told.get(kind, -QUIET) < QUIET
+        if not quiet:
+            self._told[kind] = time.monotonic()
+        return not quiet
+
+
+client_log = logging.getLogger(f"{__name__}.client")
+client_log.addFilter(_Throttle())
 
 
 class KafkaStopped(Exception):
@@ -59,7 +79,7 @@ class Publisher:
 
         Takes little longer than KAFKA_DELIVERY_TIMEOUT. One that is missing may have been written all the same.
         """
-        producer = self._producer = self._producer or Producer(_producing(), logger=log)
+        producer = self._producer = self._producer or Producer(_producing(), logger=client_log)
         taken: set[int] = set()
         errors: set[str] = set()
         for index, record in enumerate(records):
@@ -91,34 +111,46 @@ class Subscriber:
     """One member of the group that reads the commands. Offsets move by `done` alone and are committed behind it."""
 
     def __init__(self, topic: str) -> None:
-        self._consumer = Consumer(_consuming(), logger=log)
+        self._consumer = Consumer(_consuming(), logger=client_log)
         self._consumer.subscribe([topic])
         self._paused = False
+        self._partitions: list[int] = []
+        self._ends: dict[tuple[str, int], int] = {}  # behind what was fetched and is not done in full
 
     def fetch(self, limit: int, seconds: float) -> list[Incoming]:
         """Up to `limit` records: waits for the first, then only for what is on its way. Raises KafkaStopped.
 
         While paused it gives none but those of a partition that a rebalance has just brought.
         """
+        assigned = self._consumer.assignment()
+        if (partitions := sorted(place.partition for place in assigned)) != self._partitions:
+            self._partitions = partitions
+            log.info("reading partitions %s", partitions)
         if self._paused:
-            self._consumer.pause(self._consumer.assignment())
+            self._consumer.pause(assigned)
         first = self._consumer.poll(seconds)
         found = [] if first is None else [first]
         if found and limit > 1:
             found += self._consumer.consume(limit - 1, FETCH_WAIT)
-        return [record for message in found if (record := _read(message))]
-
-    def done(self, records: Sequence[Incoming]) -> None:
-        """These need not be read again."""
-        ends: dict[tuple[str, int], int] = {}
+        records = [record for message in found if (record := _read(message))]
         for record in records:
-            ends[record.topic, record.partition] = record.offset + 1
+            self._ends[record.topic, record.partition] = record.offset + 1
+        return records
+
+    def done(self, but: Sequence[Incoming] = ()) -> None:
+        """All that was fetched need not be read again, but for these and what is behind them in their partitions."""
+        ends = dict(self._ends)
+        for record in but:
+            place = (record.topic, record.partition)
+            ends[place] = min(ends.get(place, record.offset), record.offset)
         for (topic, partition), offset in ends.items():
             try:
                 self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, offset)])
             except KafkaException:
                 # Another bridge has the partition now and reads these again: their keys are known by then.
-                log.info("partition %d has gone to another bridge", partition)
+                log.info("a partition has gone to another bridge", extra={"partition": partition})
+        kept = {(record.topic, record.partition) for record in but}
+        self._ends = {place: end for place, end in self._ends.items() if place in kept}
 
     def pause(self) -> None:
         """Records wait in Kafka; `fetch` still keeps this member in its group."""
@@ -136,7 +168,7 @@ class Subscriber:
 
 def create_topics(partitions: Mapping[str, int], replication_factor: int) -> dict[str, str]:
     """Creates those that are missing; returns what became of each. Raises KafkaStopped where Kafka does not answer."""
-    client = AdminClient(_connection(), logger=log)
+    client = AdminClient(_connection(), logger=client_log)
     topics = [NewTopic(name, num_partitions=n, replication_factor=replication_factor) for name, n in partitions.items()]
     found = {}
     for name, future in client.create_topics(topics, request_timeout=ADMIN_WAIT).items():
@@ -168,7 +200,7 @@ def _read(message: Message) -> Incoming | None:
         raise KafkaStopped("Another bridge has the same KAFKA_MEMBER: each needs a name of its own.")
     if error.fatal():
         raise KafkaStopped(error.str())
-    log.warning("Kafka: %s", error.str())
+    client_log.warning("%s %s", error.name(), error.str())
     return None
 
 

@@ -116,6 +116,7 @@ def _client(table: Table) -> ClientEntry:
         sender=table.string("sender", SENDER, "at most 11 letters and digits, or 3 to 15 digits", blank=True),
         rate_limit=table.number("rate_limit", int, 1, 100_000),
         daily_quota=table.number("daily_quota", int, 1, 2_000_000_000),
+        kafka_enabled=table.boolean("kafka_enabled"),
     )
     api_key = table.string("api_key", secret=True) or ""
     if api_key and split_key(api_key) is None:

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def _fresh_tables():
     """A test must not see the providers, keys and breakers of the one before."""
-    for table in (snapshot.tables, clients.keys, texts.edited):
+    for table in (snapshot.tables, clients.keys, clients.sources, texts.edited):
         table.forget()
     health.forget()
     quotas.forget()

@@ -92,12 +92,12 @@ class KeyForm(forms.Form):
 @admin.register(Client)
 class ClientAdmin(ModelAdmin):
     form = ClientForm
-    list_display = ("slug", "name", "state", "scope_list", "sender", "created_at")
-    list_filter = ("enabled",)
+    list_display = ("slug", "name", "state", "scope_list", "sender", "kafka_enabled", "created_at")
+    list_filter = ("enabled", "kafka_enabled")
     search_fields = ("slug", "name")
     actions = None
     actions_detail = ("create_key",)
-    fields = ("slug", "name", "enabled", "scopes", "sender", "rate_limit", "daily_quota")
+    fields = ("slug", "name", "enabled", "scopes", "sender", "rate_limit", "daily_quota", "kafka_enabled")
 
     def get_fields(self, request: HttpRequest, obj: Client | None = None) -> tuple[str, ...]:
         return (*self.fields, "usage", "key_table") if obj else self.fields

@@ -1,0 +1,174 @@
+"""What the commands topic asks for: read strictly, carried out by the same stages as a request over HTTP."""
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from messaging import bodies, cancellation, clients, idempotency, intake, quotas, schema
+from messaging.clients import Caller
+from messaging.errors import AlreadyClosed, AlreadyLeft, ClientDisabled, MissingScope, Refusal, UnknownObject
+from messaging.idempotency import Answer
+from messaging.models import DeadLetter
+from messaging.quotas import Room
+from providers.sql import rows
+
+SEND, CANCEL = "messaging.message.send", "messaging.message.cancel"
+LIMIT = settings.SINGLE_BODY_LIMIT + 4096  # bytes: the body of a POST and its envelope
+
+
+Rooms = Mapping[uuid.UUID, Room]
+
+
+class Unreadable(Refusal):
+    """A record that is no command; each kind of it has its own code."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class KafkaDisabled(Refusal):
+    code = "kafka_disabled"
+    status = 403
+    title = "The client may not send commands"
+
+
+class Truncated(Refusal):
+    code = "truncated"
+    title = "Only its beginning was kept: it cannot be carried out any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    caller: Caller
+    id: str
+    type: str
+    data: Any = field(repr=False)
+
+
+def read(key: bytes | None, value: bytes | None) -> Command:
+    """Raises Refusal."""
+    if value is None:
+        raise Unreadable("tombstone", "The record has no value.")
+    if len(value) > LIMIT:
+        raise Unreadable("too_large", f"{len(value)} bytes, at most {LIMIT} are read.")
+    envelope = bodies.parse(value)
+    if not isinstance(envelope, dict):
+        raise Unreadable("invalid_command", "A JSON object is expected.")
+    if envelope.get("specversion") != "1.0":
+        raise Unreadable("wrong_version", "A CloudEvent of version 1.0 in structured JSON is expected.")
+    if envelope.get("type") not in (SEND, CANCEL):
+        raise Unreadable("unknown_type", f"One of {SEND} and {CANCEL} is expected.")
+    if problem := schema.problem(f"{envelope['type']}.{schema.VERSION}.json", envelope):
+        raise Unreadable("invalid_command", problem)
+    if key != (envelope["subject"].encode() if "subject" in envelope else key):
+        raise Unreadable("wrong_key", "The record's key is not the command's subject.")
+    caller = _caller(envelope["source"])
+    return Command(caller, envelope["id"], envelope["type"], envelope["data"])
+
+
+def claimed_source(value: bytes | None) -> uuid.UUID | None:
+    """The client that an unreadable record names, if it does."""
+    try:
+        source = clients.sources.get().get(bodies.parse((value or b"")[:LIMIT])["source"])
+    except (Refusal, TypeError, KeyError):
+        return None
+    return source.caller.id if source else None
+
+
+@contextmanager
+def reserved(commands: Sequence[Command]) -> Iterator[Rooms]:
+    """Places under the limits of their clients, to be taken before the transaction begins."""
+    wanted = Counter(command.caller for command in commands if command.type == SEND)
+    with ExitStack() as stack:
+        yield {caller.id: stack.enter_context(quotas.reserve(caller, count)) for caller, count in wanted.items()}
+
+
+def carry_out(commands: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
+    """In their order and in the caller's transaction; sends that follow each other share their statements.
+
+    None stands for done, also where it was done before.
+    """
+    found: list[Refusal | None] = []
+    for kind, group in groupby(commands, key=lambda command: command.type):
+        run = list(group)
+        found += _send(run, rooms) if kind == SEND else map(_cancel, run)
+    return found
+
+
+def replay(letter: DeadLetter) -> None:
+    """Carries out a dead letter, once the reason is out of the way. Raises Refusal; then nothing has changed."""
+    if letter.truncated:
+        raise Truncated
+    key, raw = (None if found is None else bytes(found) for found in (letter.key, letter.raw))
+    command = read(key, raw)
+    with reserved([command]) as rooms, transaction.atomic():
+        (refusal,) = carry_out([command], rooms)
+        if refusal:
+            raise refusal
+        rows(
+            "UPDATE messaging_deadletter SET replayed_at = clock_timestamp() WHERE id = %(id)s",
+            {"id": letter.pk},
+        )
+
+
+def _caller(slug: str) -> Caller:
+    source = clients.sources.get().get(slug) or clients.sources.get(fresh=True).get(slug)
+    if source is None:
+        raise Unreadable("unknown_client", "The source is not the slug of a client.")
+    if not source.kafka_enabled:
+        source = clients.sources.get(fresh=True).get(slug, source)
+    if not source.enabled:
+        raise ClientDisabled
+    if not source.kafka_enabled:
+        raise KafkaDisabled
+    if "send" not in source.caller.scopes:
+        raise MissingScope("The client does not have the scope send.")
+    return source.caller
+
+
+def _send(run: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
+    found: list[Refusal | None] = [None] * len(run)
+    by_client: dict[uuid.UUID, list[int]] = {}
+    for index, command in enumerate(run):
+        by_client.setdefault(command.caller.id, []).append(index)
+    for client_id, indices in sorted(by_client.items()):
+        requests = [(run[i].id, run[i].data) for i in indices]
+        answers = intake.accept_each(run[indices[0]].caller, requests, rooms[client_id])
+        for index, answer in zip(indices, answers, strict=True):
+            found[index] = answer if isinstance(answer, Refusal) else None
+    return found
+
+
+def _cancel(command: Command) -> Refusal | None:
+    caller, data = command.caller, command.data
+
+    def work() -> Answer:
+        message_id = uuid.UUID(data["id"]) if "id" in data else _sent_by(caller, data["command_id"])
+        cancellation.cancel(caller, message_id)
+        return Answer(200, {"id": str(message_id)})
+
+    try:
+        idempotency.once(caller, "cancel", data, command.id, work)
+    except (AlreadyLeft, AlreadyClosed):
+        return None  # too late is an outcome, not a mistake: the message's events tell it
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _sent_by(caller: Caller, command_id: str) -> uuid.UUID:
+    found = rows(
+        "SELECT body->>'id' FROM messaging_idempotencykey WHERE client_id = %(client)s AND key = %(key)s",
+        {"client": caller.id, "key": command_id},
+    )
+    if not found or found[0][0] is None:
+        raise UnknownObject("No message was sent by that command.")
+    return uuid.UUID(found[0][0])
