@@ -30,16 +30,19 @@ MASK = "[masked]"
 
 _BASE = f"{Path(__file__).resolve().parent.parent}/"
 _DIGITS = re.compile(r"\d\D{0,9}\d\D{0,9}\d\D{0,9}\d")
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 # Read first, and kept: ids, moments, addresses, line numbers.
 _KEPT = (
-    r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b"
+    r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=\d*[a-f])[0-9a-f]{32}\b"
     r"|\b20\d\d-[01]\d-[0-3]\d(?![-\d])(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?"
-    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?(?![.\d])|\.py:\d+|(?i:\bpid:? \d+)"
+    rf"|(?<![+.\d]){_OCTET}(?:\.{_OCTET}){{3}}(?::\d{{1,5}})?(?![.\d])"
+    r"|\.py:\d{1,5}\b|(?i:\bpid:? \d{1,7}\b)"
 )
 _NUMBER = r"\+?\d(?:(?:[\s().+/\-\u2010-\u2015]|%2[0-9a-fA-F]){0,3}\d){6,}"  # as people and URLs write them
 _CODE = r"\d(?:[ -]?\d){3,5}"
 NUMBERS = re.compile(f"({_KEPT})|{_NUMBER}")
 NUMBERS_AND_CODES = re.compile(f"({_KEPT})|{_NUMBER}|{_CODE}")
+_WORD = re.compile(r"\S{0,200}")
 _QUOTED = re.compile(r"[\"'`(<{\[\n]")
 
 
@@ -53,7 +56,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     found: dict[str, Any] = {"message": _message(record)}
     for name, value in record.__dict__.items():
         if name in FIELDS and value is not None:
-            found[name] = mask(value, NUMBERS) if type(value) is str else value
+            found[name] = _word(value) if type(value) is str else value
     if current := request_id.get():
         found["request_id"] = current
     if record.exc_info and record.exc_info[1]:
@@ -118,6 +121,11 @@ def configure(config: dict[str, Any]) -> None:
     logging.raiseExceptions = False  # a line that cannot be written would be shown with its arguments
     logging.captureWarnings(True)
     logging.config.dictConfig(config)
+
+
+def _word(value: str) -> str:
+    """A field is an identifier. What has white space is a text: a provider may send one as its error code."""
+    return mask(value, NUMBERS) if _WORD.fullmatch(value) else MASK
 
 
 def _message(record: logging.LogRecord) -> str:

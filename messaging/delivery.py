@@ -351,7 +351,7 @@ def _log(done: Outcomes, was: str | None) -> None:
             "message_id": done.offer.message_id,
             "attempt_id": done.offer.attempt_id,
             "provider": done.offer.route.slug,
-            "outcome": type(done.outcome).__name__ if was else "late, ignored",
+            "outcome": type(done.outcome).__name__ if was else "Late",
             "code": None if isinstance(done.outcome, Accepted) else done.outcome.code,
         },
     )

@@ -120,10 +120,7 @@ class Fleet:
         return "\n".join(f"{process.name}:\n" + "\n".join(process.output.splitlines()[-8:]) for process in running)
 
     def worker(self, *lanes: str, extra_module: str = "", **environment: str) -> Process:
-        if extra_module:
-            command = [sys.executable, "-m", "dramatiq", "django_dramatiq.setup", "messaging.tasks", extra_module]
-        else:
-            command = [sys.executable, "manage.py", "run_worker"]
+        command = [sys.executable, "manage.py", "run_worker", *filter(None, [extra_module])]
         command += ["--path", ".", "--processes", "1", "--threads", "2", "--queues", *(lanes or LANES)]
         command += ["--worker-shutdown-timeout", "20000"]
         return self._start("worker", command, **environment)

@@ -1,13 +1,10 @@
-"""A worker: Dramatiq's own command line, in a process whose log lines are ours from the first one on."""
+"""A worker: checks the settings, then becomes Dramatiq's master process."""
 
+import os
 import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import connections
-from dramatiq import cli
-
-MODULES = ("django_dramatiq.setup", "messaging.tasks")
 
 
 class Command(BaseCommand):
@@ -18,7 +15,4 @@ class Command(BaseCommand):
         super().run_from_argv(argv[:2])
 
     def handle(self, *args: Any, **options: Any) -> None:
-        parsed = cli.make_argument_parser().parse_args([*MODULES, *self._options])  # type: ignore[no-untyped-call]
-        connections.close_all()  # no process may inherit one
-        sys.argv = [sys.executable, *sys.argv]  # at SIGHUP Dramatiq starts itself again by it
-        sys.exit(cli.main(parsed))  # type: ignore[no-untyped-call]
+        os.execv(sys.executable, [sys.executable, "-m", "config.worker", *self._options])  # noqa: S606  no shell wanted
