@@ -23,6 +23,7 @@ from messaging.models import Message, uuid7
 from messaging.moves import Locked, Move
 from messaging.planning import Due, Go, Later, Stop, plan
 from messaging.states import AttemptStatus, Status
+from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS, count_messages
 from providers import health, throughput
 from providers.outcomes import (
     Accepted,
@@ -183,7 +184,7 @@ WHERE m.status = 'queued' AND m.message_class = %(lane)s AND m.not_before <= clo
 ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
 """
 
-_INTEND = """
+_INTEND = f"""
 WITH r AS (
   SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, attempt_id uuid, our_reference uuid,
     provider_id bigint, sender text, price numeric, currency text, decision jsonb)
@@ -191,7 +192,9 @@ WITH r AS (
   UPDATE messaging_message m SET status = 'sending', attempt_count = m.attempt_count + 1, decision = r.decision,
     lease_until = clock_timestamp() + %(lease)s * interval '1 second'
   FROM r WHERE m.id = r.message_id AND m.status = 'queued'
-  RETURNING m.id, m.attempt_count, m.segments
+  RETURNING m.id, m.attempt_count, m.segments, m.message_class, r.provider_id, old.status AS was, m.status,
+    NULL::float8 AS seconds
+), tallied AS ({count_messages("m")}
 )
 INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, sender, status, price, currency,
   segments, started_at)
@@ -199,7 +202,7 @@ SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, r.se
   m.segments, date_trunc('milliseconds', clock_timestamp())
 FROM r JOIN m ON m.id = r.message_id
 RETURNING message_id, id, our_reference, started_at
-"""
+"""  # noqa: S608  a literal fragment
 
 
 # --- settle ---------------------------------------------------------------------------------------
@@ -287,7 +290,8 @@ _STATUS = {
     Ambiguous: AttemptStatus.UNKNOWN,
 }
 
-_CLOSE = """
+_CLOSE = f"""
+WITH a AS (
 UPDATE messaging_attempt a SET
   status = CASE WHEN a.status IN ('intent', 'unknown') THEN r.status ELSE a.status END,
   error_code = coalesce(r.code, ''), error_detail = coalesce(r.detail, ''),
@@ -299,8 +303,11 @@ FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, code text, d
   cost numeric, currency text, segments int, look float8)
 WHERE a.id = r.id
   AND (a.status = 'intent' OR r.status = 'accepted' AND a.status IN ('unknown', 'not_sent', 'superseded'))
-RETURNING a.id, old.status
-"""
+RETURNING a.id, {ATTEMPT_CHANGE}, extract(epoch FROM a.finished_at - a.started_at)::float8 AS seconds
+), tallied AS ({COUNT_ATTEMPTS}
+)
+SELECT id, was FROM a
+"""  # noqa: S608  a literal fragment
 
 
 def _move(done: Outcomes, was: str, message: Locked) -> Move | None:

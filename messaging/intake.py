@@ -19,6 +19,7 @@ from messaging.models import uuid7
 from messaging.moves import EVENT_DATA
 from messaging.quotas import Room, reserve
 from messaging.states import MessageClass, Status
+from messaging.tally import count_messages
 from providers.health import Board
 from providers.sql import records, rows
 from routing import encoding
@@ -190,6 +191,8 @@ def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, Stored
     return {row[0]: Stored(prepared[row[0]], *row[1:]) for row in found}
 
 
+_NEW = "(SELECT *, NULL::bigint AS provider_id, NULL AS was, NULL::float8 AS seconds FROM m) new"
+
 _INSERT = f"""
 WITH r AS (
   SELECT *, clock_timestamp() AS now FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, class text, "to" text,
@@ -197,13 +200,16 @@ WITH r AS (
     metadata jsonb, cost numeric, currency text, send_at timestamptz, validity int)
 ), m AS (
   INSERT INTO messaging_message (id, client_id, status, message_class, "to", country, sender, text, encoding, segments,
-    template, locale, reference, metadata, estimated_cost, currency, not_before, expires_at, sequence, created_at)
+    template, locale, reference, metadata, estimated_cost, currency, send_at, not_before, expires_at, sequence,
+    created_at)
   SELECT r.id, %(client)s, CASE WHEN r.send_at > r.now THEN 'scheduled' ELSE 'queued' END, r.class, r."to", r.country,
     r.sender, r.text, r.encoding, r.segments, r.template, r.locale, r.reference, r.metadata, r.cost, r.currency,
-    greatest(r.send_at, r.now), greatest(r.send_at, r.now) + r.validity * interval '1 second', 1, r.now
+    CASE WHEN r.send_at > r.now THEN r.send_at END, greatest(r.send_at, r.now),
+    greatest(r.send_at, r.now) + r.validity * interval '1 second', 1, r.now
   FROM r WHERE NOT EXISTS (SELECT FROM messaging_suppression s
     WHERE s.msisdn = r."to" AND (s.client_id IS NULL OR s.client_id = %(client)s))
   RETURNING *
+), tallied AS ({count_messages(_NEW)}
 ), told AS (
   INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
   SELECT uuidv7(), 'message.accepted', m.id::text, 1, m.client_id, {EVENT_DATA}, m.created_at

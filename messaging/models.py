@@ -11,6 +11,7 @@ from django.db.models import Q
 
 from messaging.moves import MessageQuerySet
 from messaging.states import AttemptStatus, MessageClass, Status
+from messaging.tally import Tally, TallyDelta  # noqa: F401  Django looks for models here
 from providers.models import Provider
 
 SCOPES = ("send", "otp", "read", "webhooks")
@@ -122,6 +123,7 @@ class Message(models.Model):
     estimated_cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
     currency = models.CharField(max_length=3, blank=True, db_default="")
 
+    send_at = models.DateTimeField(null=True)  # not to be sent before, as the client asked
     not_before = models.DateTimeField()  # when it is due, while queued or scheduled
     expires_at = models.DateTimeField()  # never sent later than this
     lease_until = models.DateTimeField(null=True)  # while sending: when its worker counts as gone

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import models
 
 from messaging.states import FINAL, MOVES, PUBLIC, Status
+from messaging.tally import count_messages
 from providers.sql import records, rows
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ jsonb_strip_nulls(jsonb_build_object(
   'provider', provider, 'error_code', nullif(m.error_code, ''), 'possible_duplicate', m.possible_duplicate))
 """
 
-# One statement: the guarded moves, and the events of those that happened.
+# One statement: the guarded moves, and the events and counts of those that happened. Timed are what was sent, from when
+# it was due, and what was delivered, from when it was sent; a doubt that was settled later has no true latency.
 _TRANSITION = f"""
 WITH wish AS (
   SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, "to" text, delay float8, error_code text,
@@ -106,7 +108,10 @@ WITH wish AS (
     closed_at = CASE WHEN r."to" = ANY(%(final)s) THEN clock_timestamp() END
   FROM wish r
   WHERE m.id = r.message_id AND m.status || '>' || r."to" = ANY(%(moves)s)
-  RETURNING m.*, r.provider_id
+  RETURNING m.*, r.provider_id, old.status AS was, extract(epoch FROM CASE
+    WHEN old.status = 'sending' AND old.sent_at IS NULL THEN m.sent_at - coalesce(m.send_at, m.created_at)
+    WHEN old.status = 'sent' AND m.status = 'delivered' THEN m.closed_at - m.sent_at END)::float8 AS seconds
+), tallied AS ({count_messages("m")}
 ), told AS (
   INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
   SELECT uuidv7(), 'message.' || m.status, m.id::text, m.sequence, m.client_id, {EVENT_DATA}, clock_timestamp()

@@ -9,6 +9,7 @@ import logging
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -16,6 +17,7 @@ from django.db import transaction
 from messaging.models import Message, Suppression
 from messaging.moves import Locked, Move
 from messaging.states import LIFTED_BY_DELIVERY, AttemptStatus, Status
+from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.outcomes import ReceiptStatus
 from providers.sql import records, rows
 from providers.types import ParsedReceipt
@@ -217,6 +219,7 @@ def _hear(receipt: _Receipt, attempt: _Attempt, status: Status) -> Move | None:
         attempt.changes |= {"cost": receipt.cost, "currency": receipt.currency or None}
     if receipt.segments:
         attempt.changes["segments"] = receipt.segments
+    moved = partial(Move, attempt.message_id, provider_id=receipt.provider_id)
     was = attempt.status
     if was in (AttemptStatus.UNKNOWN, AttemptStatus.ACCEPTED):
         # Whatever a provider reports about it, it had accepted it.
@@ -229,16 +232,16 @@ def _hear(receipt: _Receipt, attempt: _Attempt, status: Status) -> Move | None:
         if word not in CLOSES or (word == ReceiptStatus.DELIVERED and status != Status.QUEUED):
             Message.objects.filter(id=attempt.message_id).update(possible_duplicate=True)
     if word == ReceiptStatus.DELIVERED:
-        return Move(attempt.message_id, Status.DELIVERED) if status in LIFTED_BY_DELIVERY else None
+        return moved(Status.DELIVERED) if status in LIFTED_BY_DELIVERY else None
     if was not in (AttemptStatus.UNKNOWN, AttemptStatus.ACCEPTED):
         return None
     match word:
         case ReceiptStatus.SENT | ReceiptStatus.UNKNOWN:
-            return Move(attempt.message_id, Status.SENT) if status in (Status.UNKNOWN, Status.HELD) else None
+            return moved(Status.SENT) if status in (Status.UNKNOWN, Status.HELD) else None
         case ReceiptStatus.EXPIRED if status == Status.SENT:
-            return Move(attempt.message_id, Status.EXPIRED, error_code=receipt.error_code)
+            return moved(Status.EXPIRED, error_code=receipt.error_code)
         case _ if status in (Status.SENT, Status.UNKNOWN, Status.HELD):
-            return Move(attempt.message_id, Status.UNDELIVERED, error_code=receipt.error_code)
+            return moved(Status.UNDELIVERED, error_code=receipt.error_code)
     return None
 
 
@@ -256,7 +259,8 @@ def _save(attempts: dict[uuid.UUID, _Attempt], done: list[dict[str, Any]]) -> No
     changed = [{"id": attempt.id, **attempt.changes} for attempt in attempts.values() if attempt.changes]
     if changed:
         rows(
-            """
+            f"""
+            WITH a AS (
             UPDATE messaging_attempt a SET
               status = coalesce(r.status, a.status), receipt_status = coalesce(r.receipt_status, a.receipt_status),
               receipt_at = coalesce(r.receipt_at, a.receipt_at),
@@ -268,7 +272,9 @@ def _save(attempts: dict[uuid.UUID, _Attempt], done: list[dict[str, Any]]) -> No
               resolve_at = CASE WHEN r.status IS NULL THEN a.resolve_at END
             FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, receipt_status text,
               receipt_at timestamptz, cost numeric, currency text, segments int, error_code text)
-            WHERE a.id = r.id""",
+            WHERE a.id = r.id
+            RETURNING {ATTEMPT_CHANGE}, NULL::float8 AS seconds)
+            {COUNT_ATTEMPTS}""",  # noqa: S608  literal fragments
             {"rows": records(changed)},
         )
     rows(

@@ -22,6 +22,7 @@ from messaging.models import Message
 from messaging.moves import Locked, Move
 from messaging.receipts import CLOSES, suppress
 from messaging.states import AttemptStatus, MessageClass, Status
+from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.adapters.base import Adapter, Resolve
 from providers.outcomes import Accepted, Found, Lookup, NotFound, Outcome, Rejected, Scope, Undecided
 from providers.sql import records, rows
@@ -263,11 +264,11 @@ def _taken(answers: Sequence[tuple[Doubt, Outcome | Lookup | None]]) -> set[tupl
 def _rule(doubt: Doubt, route: Route | None, answer: Outcome | Lookup | None, message: Locked) -> _Ruling:
     match answer:
         case Accepted():
-            return _Ruling(AttemptStatus.ACCEPTED, answer=answer, moves=(Move(doubt.message_id, Status.SENT),))
+            return _Ruling(AttemptStatus.ACCEPTED, answer=answer, moves=(_settled(doubt, Status.SENT),))
         case Found():
             status = CLOSES.get(answer.status, AttemptStatus.ACCEPTED)
             target = Status.SENT if status == AttemptStatus.ACCEPTED else _CLOSED[status]
-            return _Ruling(status, answer=answer, moves=(Move(doubt.message_id, target),))
+            return _Ruling(status, answer=answer, moves=(_settled(doubt, target),))
         case Rejected() if answer.scope != Scope.ACCOUNT:  # an account fault is found before the key is looked at
             return _rejected(doubt, answer)
         case NotFound() if route and doubt.age >= _proof_age(route) and route.resolve == Resolve.LOOKUP:
@@ -280,10 +281,14 @@ def _rule(doubt: Doubt, route: Route | None, answer: Outcome | Lookup | None, me
     return _undecided(doubt, route, message)
 
 
+def _settled(doubt: Doubt, to: Status) -> Move:
+    return Move(doubt.message_id, to, provider_id=doubt.provider_id)
+
+
 def _rejected(doubt: Doubt, answer: Rejected) -> _Ruling:
     """A provider that honours the key answers as it did the first time: the message surely did not go out."""
     back = Move(doubt.message_id, Status.QUEUED, delay=0, provider_id=doubt.provider_id, mark="barred", spent=1)
-    failed = Move(doubt.message_id, Status.FAILED, error_code=answer.code)
+    failed = Move(doubt.message_id, Status.FAILED, error_code=answer.code, provider_id=doubt.provider_id)
     moves = (back, failed) if answer.scope == Scope.NUMBER else (back,)
     return _Ruling(AttemptStatus.NOT_SENT, error_code=answer.code, moves=moves, opted_out=answer.opted_out)
 
@@ -305,7 +310,7 @@ def _undecided(doubt: Doubt, route: Route | None, message: Locked) -> _Ruling:
         return _Ruling(AttemptStatus.SUPERSEDED, moves=(again,))
     asks_prove = route is not None and route.resolve != Resolve.LIST
     if doubt.age >= ABANDON or (doubt.age >= grace and not (can_ask and asks_prove)):
-        held = () if message.status == Status.HELD else (Move(doubt.message_id, Status.HELD),)
+        held = () if message.status == Status.HELD else (_settled(doubt, Status.HELD),)
         return _Ruling(moves=held)
     if can_ask:
         return _Ruling(again=min(max(1.0, doubt.age / 2), LONGEST_PAUSE), not_found=doubt.not_found)
@@ -329,7 +334,8 @@ def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
             }
         )
     found = rows(
-        """
+        f"""
+        WITH a AS (
         UPDATE messaging_attempt a SET status = r.status, not_found = r.not_found, resolve_lease_until = NULL,
           resolve_at = clock_timestamp() + r.again * interval '1 second',
           error_code = CASE WHEN r.error_code <> '' OR r.status = 'accepted' THEN r.error_code ELSE a.error_code END,
@@ -338,7 +344,10 @@ def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
           finished_at = CASE WHEN r.status = 'unknown' THEN a.finished_at ELSE clock_timestamp() END
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, again float8, not_found int,
           error_code text, provider_reference text, cost numeric)
-        WHERE a.id = r.id AND a.status = 'unknown' RETURNING a.id""",
+        WHERE a.id = r.id AND a.status = 'unknown' RETURNING a.id, {ATTEMPT_CHANGE}, NULL::float8 AS seconds
+        ), tallied AS ({COUNT_ATTEMPTS}
+        )
+        SELECT id FROM a""",  # noqa: S608  literal fragments
         {"rows": records(values)},
     )
     return {row[0] for row in found}

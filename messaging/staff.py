@@ -10,6 +10,7 @@ from messaging import tasks
 from messaging.models import ApiKey, Message
 from messaging.moves import Locked, Move
 from messaging.states import ATTEMPT_MOVES, AttemptStatus, Status
+from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.sql import rows
 
 
@@ -53,10 +54,13 @@ def _decide(
         wishes = [move(message) for message in locked.values() if message.status == Status.HELD]
         moved = Message.objects.transition([wish for wish in wishes if wish])
         rows(
-            """
-            UPDATE messaging_attempt SET status = %(to)s, finished_at = clock_timestamp(), resolve_at = NULL,
+            f"""
+            WITH a AS (
+            UPDATE messaging_attempt a SET status = %(to)s, finished_at = clock_timestamp(), resolve_at = NULL,
               resolve_lease_until = NULL
-            WHERE message_id = ANY(%(ids)s) AND status = 'unknown' AND status || '>' || %(to)s = ANY(%(moves)s)""",
+            WHERE message_id = ANY(%(ids)s) AND status = 'unknown' AND status || '>' || %(to)s = ANY(%(moves)s)
+            RETURNING {ATTEMPT_CHANGE}, NULL::float8 AS seconds)
+            {COUNT_ATTEMPTS}""",  # noqa: S608  literal fragments
             {"to": attempt_to, "ids": list(moved), "moves": ATTEMPT_MOVES},
         )
     return moved, {locked[message_id].message_class for message_id in moved}

@@ -9,10 +9,11 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from messaging import reconcile
+from messaging import reconcile, tally
 from messaging.models import Message
 from messaging.moves import Move
 from messaging.states import EVENTS, Status
+from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.sql import records, rows
 from routing.snapshot import tables
 
@@ -33,6 +34,7 @@ def sweep() -> set[str]:
             if time.monotonic() > until:
                 break
     lanes |= waiting()
+    tally.fold()
     return lanes
 
 
@@ -55,11 +57,14 @@ def lost_leases() -> set[str]:
             for _, message_class, attempt, provider in found
         ]
         rows(
-            """
+            f"""
+            WITH a AS (
             UPDATE messaging_attempt a SET status = 'unknown', error_code = %(code)s,
               finished_at = clock_timestamp(), resolve_at = a.started_at + r.look * interval '1 second'
             FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, look float8)
-            WHERE a.id = r.id AND a.status = 'intent'""",
+            WHERE a.id = r.id AND a.status = 'intent'
+            RETURNING {ATTEMPT_CHANGE}, NULL::float8 AS seconds)
+            {COUNT_ATTEMPTS}""",  # noqa: S608  literal fragments
             {"rows": records(values), "code": reconcile.WORKER_LOST},
         )
         Message.objects.transition(
