@@ -17,7 +17,7 @@ FROM messaging_attempt WHERE status <> 'intent' GROUP BY provider_id, status, cu
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('messaging', '0002_versions'),
+        ('messaging', '0005_attempt_sender'),
     ]
 
     operations = [

@@ -9,7 +9,7 @@ WHERE a.status IN ('intent', 'unknown') AND m.id = a.message_id AND p.id = a.pro
 
 
 class Migration(migrations.Migration):
-    dependencies = [("messaging", "0005_kafka")]
+    dependencies = [("messaging", "0004_kafka")]
 
     operations = [
         migrations.AddField(
