@@ -47,21 +47,63 @@ def once(caller: Caller, operation: str, data: Any, key: str | None, work: Calla
         return work()
     key = _read_key(key)
     fingerprint = _fingerprint(operation, data)
-    with transaction.atomic():
-        answer = _first_answer(caller, key, fingerprint)
-        if answer is None:
+    try:
+        with transaction.atomic():
+            # The key comes last, with its answer: nearly every request is the first, and a repeat's work is undone.
             answer = work()
-            rows(
-                "UPDATE messaging_idempotencykey SET status = %(status)s, body = %(body)s::jsonb "
-                "WHERE client_id = %(client)s AND key = %(key)s",
-                {
-                    "status": answer.status,
-                    "body": orjson.dumps(answer.body).decode(),
-                    "client": caller.id,
-                    "key": key,
-                },
-            )
+            _keep(caller, key, fingerprint, answer)
+    except _Repeated:
+        return _replay(fingerprint, _first(caller, key))
+    except Refusal:
+        first = _first(caller, key)
+        if first is None:
+            raise
+        return _replay(fingerprint, first)
     return answer
+
+
+class _Repeated(Exception):
+    """The key is taken: what this request did must be undone."""
+
+
+def _keep(caller: Caller, key: str, fingerprint: bytes, answer: Answer) -> None:
+    """A concurrent twin waits here until the first one has committed.
+
+    Raises _Repeated, and IdempotencyInProgress when that takes longer than LOCK_WAIT.
+    """
+    try:
+        kept = rows(
+            f"""
+            INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, status, body, expires_at)
+            SELECT %(client)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s::jsonb,
+              clock_timestamp() + interval '{KEEP_ANSWERS}'
+            FROM set_config('lock_timeout', '{LOCK_WAIT}', true)
+            ON CONFLICT (client_id, key) DO NOTHING RETURNING 1""",  # noqa: S608  literals of this module
+            {
+                "client": caller.id,
+                "key": key,
+                "fingerprint": fingerprint,
+                "status": answer.status,
+                "body": orjson.dumps(answer.body).decode(),
+            },
+            planned_once=True,
+        )
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise IdempotencyInProgress("Ask again in a second.", retry_after=1) from error
+        raise
+    if not kept:
+        raise _Repeated
+
+
+def _first(caller: Caller, key: str) -> Sequence[Any] | None:
+    """Fingerprint, status and body of the first answer."""
+    found = rows(
+        "SELECT fingerprint, status, body::text FROM messaging_idempotencykey "
+        "WHERE client_id = %(client)s AND key = %(key)s",
+        {"client": caller.id, "key": key},
+    )
+    return found[0] if found else None
 
 
 def once_each(
@@ -172,36 +214,6 @@ def _replay(fingerprint: bytes, stored: Sequence[Any] | None) -> Answer:
     if bytes(first) != fingerprint:
         raise IdempotencyMismatch("Use a new key for another request.")
     return Answer(status, orjson.loads(body), replayed=True)
-
-
-def _first_answer(caller: Caller, key: str, fingerprint: bytes) -> Answer | None:
-    """Takes the key for this request (None), or gives the answer that the first one got.
-
-    A concurrent twin waits here until the first one has committed. Raises IdempotencyInProgress when
-    that takes longer than LOCK_WAIT, IdempotencyMismatch for another request under the same key.
-    """
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-        taken = rows(
-            f"""
-            INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, expires_at)
-            VALUES (%(client)s, %(key)s, %(fingerprint)s, clock_timestamp() + interval '{KEEP_ANSWERS}')
-            ON CONFLICT (client_id, key) DO NOTHING RETURNING 1""",  # noqa: S608  literals of this module
-            {"client": caller.id, "key": key, "fingerprint": fingerprint},
-        )
-    except OperationalError as error:
-        if isinstance(error.__cause__, LockNotAvailable):
-            raise IdempotencyInProgress("Ask again in a second.", retry_after=1) from error
-        raise
-    if taken:
-        return None
-    found = rows(
-        "SELECT fingerprint, status, body::text FROM messaging_idempotencykey "
-        "WHERE client_id = %(client)s AND key = %(key)s",
-        {"client": caller.id, "key": key},
-    )
-    return _replay(fingerprint, found[0] if found else None)
 
 
 def _read_key(key: str) -> str:

@@ -66,7 +66,7 @@ def accept(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> 
         return Answer(202, _body(result))
 
     with reserve(caller, 1) as room:
-        return once(caller, "message", data, idempotency_key, work)
+        return _counted(once(caller, "message", data, idempotency_key, work), room)
 
 
 def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
@@ -89,7 +89,14 @@ def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = Non
         return Answer(202, {"accepted": accepted, "rejected": len(results) - accepted, "results": results})
 
     with reserve(caller, drafts.batch_size(data)) as room:
-        return once(caller, "batch", data, idempotency_key, work)
+        return _counted(once(caller, "batch", data, idempotency_key, work), room)
+
+
+def _counted(answer: Answer, room: Room) -> Answer:
+    """What a repeat stored is undone, and costs no place."""
+    if answer.replayed:
+        room.spent = 0
+    return answer
 
 
 def accept_each(caller: Caller, requests: Sequence[tuple[str, Any]], room: Room) -> list[Answer | Refusal]:

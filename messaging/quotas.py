@@ -72,6 +72,7 @@ def reserve(caller: Caller, count: int) -> Iterator[Room]:
     try:
         yield room
     except Refusal:
+        room.spent = 0
         _put_back(grants, room)
         raise
     _put_back(grants, room)

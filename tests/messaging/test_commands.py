@@ -234,8 +234,8 @@ def test_poison_that_is_read_again_is_buried_once(source):
 
 def test_what_the_code_did_not_foresee_costs_one_command(source):
     rows("""CREATE FUNCTION mistake() RETURNS trigger LANGUAGE plpgsql AS
-            $$ BEGIN IF NEW.text = 'mistake' THEN RAISE division_by_zero; END IF; RETURN NEW; END $$;
-            CREATE TRIGGER mistake BEFORE INSERT ON messaging_message FOR EACH ROW EXECUTE FUNCTION mistake()""")
+            $$ BEGIN IF NEW.text = 'mistake' THEN RAISE division_by_zero; END IF; RETURN NEW; END $$""")
+    rows("""CREATE TRIGGER mistake BEFORE INSERT ON messaging_message FOR EACH ROW EXECUTE FUNCTION mistake()""")
 
     take(command(source, GOOD), command(source, {**GOOD, "text": "mistake"}), command(source, GOOD))
 
