@@ -138,12 +138,12 @@ def win_probe(provider_id: int, country: str) -> bool:
 
 
 def give_back(provider_id: int, country: str, *, wait: float = 0.0) -> None:
-    """The probe proved nothing: another message may be the probe, in `wait` seconds."""
+    """The probe proved nothing: another message may be the probe, in `wait` seconds, PROBE_TIMEOUT at most."""
     rows(
         """
         UPDATE providers_providerhealth SET probe_at = clock_timestamp() + %(wait)s * interval '1 second'
         WHERE provider_id = %(provider)s AND country IN ('', %(country)s) AND state = 'half_open'""",
-        {"provider": provider_id, "country": country, "wait": wait},
+        {"provider": provider_id, "country": country, "wait": min(wait, PROBE_TIMEOUT)},
     )
 
 

@@ -163,6 +163,16 @@ def test_probe_that_proves_nothing_is_given_back(provider):
     assert health.win_probe(provider.pk, "UA")
 
 
+def test_probe_that_is_asked_to_wait_for_days_is_replaced_all_the_same(provider):
+    health.record([failure(provider)] * 5)
+    pause_is_over(provider)
+    assert health.win_probe(provider.pk, "UA")
+
+    health.give_back(provider.pk, "UA", wait=1e30)
+
+    assert ProviderHealth.objects.get().probe_at < now() + timedelta(seconds=health.PROBE_TIMEOUT + 5)
+
+
 def test_only_a_probe_is_given_back(provider):
     health.record([failure(provider)] * 5)
 
