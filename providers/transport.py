@@ -38,8 +38,8 @@ class GateClosed(Exception):
     """The moment after which the call must not be sent has passed."""
 
 
-# Faults of our own machine, configuration or shutdown: they say nothing about the provider.
-OWN_FAULTS = frozenset({"out_of_resources", "invalid_url", "transport_closed", "not_sent"})
+# Faults of our own machine, code or shutdown: they say nothing about the provider.
+OWN_FAULTS = frozenset({"out_of_resources", "transport_closed", "not_sent"})
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL})
 
 # Looked up along the MRO of the error's class.
