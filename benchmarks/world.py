@@ -62,7 +62,9 @@ class World:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            self._show_logs()
         self._stack.close()
 
     def start(self, name: str, *arguments: str, **environment: str) -> Process:
@@ -94,6 +96,12 @@ class World:
             self._control(
                 "PUT", f"/api/carriers/{carrier.slug}/faults", [] if receipts else [{"fault": "receipt_never"}]
             )
+
+    def _show_logs(self) -> None:
+        """They are removed with everything else, so a failure tells their last lines."""
+        for log in sorted(self.directory.glob("*.log")):
+            lines = log.read_text(errors="replace").splitlines()[-4:]
+            print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
 
     def _control(self, method: str, path: str, body: object = None) -> None:
         request = urllib.request.Request(f"{self._control_url}{path}", json.dumps(body).encode(), method=method)
