@@ -15,8 +15,8 @@ from pathlib import Path
 
 from benchmarks import profiling, results
 from benchmarks.measure import Failed, Sample
-from benchmarks.plan import PARTS, Bench, Step, say, steps
-from benchmarks.world import World
+from benchmarks.plan import PARTS, Bench, Step, steps
+from benchmarks.world import World, say
 from config.local.postgres import LocalError
 
 
@@ -32,30 +32,37 @@ def main() -> int:
             if options.profile:
                 print(profiling.profile(steps(bench, [options.profile])[-1], options.process))
                 return 0
-            found = measure_all(steps(bench, options.only or list(PARTS)), options.rounds)
+            found, failures = measure_all(steps(bench, options.only or list(PARTS)), options.rounds)
     except KeyboardInterrupt:
         say("stopped")
         return 130
     except (Failed, LocalError) as error:
         say(str(error))
         return 1
-    document = results.document(found, facts)
+    document = results.document(found, facts, failures)
     print(f"\n{results.tables(document['figures'])}")
+    print(*(f"FAILED {failure}" for failure in failures), sep="\n")
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 0
+    return 1 if failures else 0
 
 
-def measure_all(plan: list[Step], rounds: int) -> dict[str, list[Sample]]:
-    """A B C A B C ...: what is compared sees the same weather."""
+def measure_all(plan: list[Step], rounds: int) -> tuple[dict[str, list[Sample]], list[str]]:
+    """A B C A B C ...: what is compared sees the same weather. A step that fails costs the others nothing."""
     found: dict[str, list[Sample]] = {}
+    failures: list[str] = []
     for number in range(1, rounds + 1):
         for step in plan:
-            sample = step.run()
+            try:
+                sample = step.run()
+            except Failed as failure:
+                failures.append(f"{step.name}: {failure}")
+                say(f"{number}/{rounds} FAILED {failures[-1]}")
+                continue
             found.setdefault(step.name, []).append(sample)
             cpu = ", ".join(f"{name} {value:.0f}" for name, value in sample.cpu.items() if value >= 0.5)
             say(f"{number}/{rounds} {step.name:<12} {sample.rate:>9,.0f}/s  us: {cpu}  others {sample.other:.2f}")
-    return found
+    return found, failures
 
 
 def arguments() -> argparse.Namespace:
@@ -71,7 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to FILE as well")
     parser.add_argument(
         "--profile",
-        choices=sorted(set(PARTS) - {"limits", "tables"}),
+        choices=sorted(set(PARTS) - {"limits"}),
         metavar="PART",
         help="instead: where that part spends its time, by py-spy (root, or ptrace_scope 0) and pg_stat_statements",
     )

@@ -110,7 +110,10 @@ class Ours(Fleet):
         "sent": ["status = 'queued'", "status = 'sending'"],
         "delivered": ["status = 'queued'", "status = 'sending'", "status = 'sent' AND NOT receipt_overdue"],
     }
-    TABLES = "messaging_message, messaging_attempt, messaging_receipt, messaging_event, messaging_idempotencykey"
+    TABLES = (
+        "messaging_message, messaging_attempt, messaging_receipt, messaging_event, messaging_idempotencykey, "
+        "messaging_tally, messaging_tallydelta"
+    )
 
     def prepare(self) -> None:
         self.world.run("manage.py", "migrate", "--verbosity", "0", **self.environment)

@@ -75,6 +75,7 @@ def fill(fleet: Ours, messages: int) -> None:
     with ThreadPoolExecutor() as threads:
         for done in [threads.submit(multiply, *key, values) for key, values in VALUES.items()]:
             done.result()
+    fleet.world.run("manage.py", "recount", **fleet.environment)
     with psycopg.connect(fleet.url, autocommit=True) as connection:
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")

@@ -1,16 +1,15 @@
 """The parts of a run, and the steps of each."""
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks import history, limits, measure
+from benchmarks import history, limits, measure, metrics
 from benchmarks.fleets import Fleet, Naive, Ours
 from benchmarks.measure import Sample
-from benchmarks.world import World
+from benchmarks.world import World, say
 
 HISTORY = 2_000_000  # closed messages
 
@@ -107,6 +106,11 @@ def tables(bench: Bench) -> list[Step]:
     ]
 
 
+def compared(bench: Bench) -> list[Step]:
+    messages = bench.hundreds(4_000)
+    return [Step("metrics", lambda: metrics.compare(bench.ours, messages), bench.ours)]
+
+
 # name -> what makes its steps, what it tells
 PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "limits": (physical, "rows that PostgreSQL takes one by one and in groups, flushes of the disk"),
@@ -116,6 +120,7 @@ PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "sent": (sent, "from the first POST of a batch until the carrier has taken every message"),
     "delivered": (delivered, "the same until a signed receipt has come for every message"),
     "sent-single": (sent_single, "as `sent`, each message posted by itself"),
+    "metrics": (compared, "as `delivered`, while /metrics is scraped and compared with the tables"),
     "tables": (tables, f"as `delivered`, with an empty database and with {HISTORY:,} closed messages"),
 }
 
@@ -123,8 +128,3 @@ PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
 def steps(bench: Bench, parts: Sequence[str]) -> list[Step]:
     """One round, in the order of PARTS."""
     return [step for name, (make, _) in PARTS.items() if name in parts for step in make(bench)]
-
-
-def say(text: str) -> None:
-    """Progress; the result alone goes to standard output."""
-    print(text, file=sys.stderr, flush=True)

@@ -18,6 +18,7 @@ from tests.fleet import ROOT
 PROCESS = {
     "sent": "worker-bulk",
     "delivered": "worker-bulk",
+    "full": "worker-bulk",
     "sent-single": "worker-transactional",
     "naive-sent": "naive-worker",
 }  # else: web
@@ -25,7 +26,7 @@ SAMPLES = 200  # a second
 LINES = 25
 STATEMENTS = """
 SELECT calls, round(total_exec_time)::int, round((1000 * mean_exec_time)::numeric)::int, rows,
-  left(regexp_replace(query, '\\s+', ' ', 'g'), 110)
+  round(wal_bytes / 1000)::int, wal_fpi, left(regexp_replace(query, '\\s+', ' ', 'g'), 110)
 FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 ORDER BY total_exec_time DESC LIMIT 15
 """
@@ -53,8 +54,8 @@ def profile(step: Step, process: str | None) -> str:
         f"{sample.rate:,.0f}/s while profiled; us a message: "
         + ", ".join(f"{group} {used:.0f}" for group, used in sample.cpu.items()),
         "",
-        "   calls       ms  us/call     rows  statement",
-        *(f"{calls:>8} {ms:>8} {mean:>8} {rows:>8}  {query}" for calls, ms, mean, rows, query in found),
+        "   calls       ms  us/call     rows   WAL kB    pages  statement",
+        *(" ".join(f"{figure:>8}" for figure in figures) + f"  {query}" for *figures, query in found),
     ]
     for title, counts in (("own time", own), ("with what it calls", inclusive)):
         lines += ["", f"{name}, {samples} samples of who holds the interpreter lock, {title}"]

@@ -24,6 +24,7 @@ def render(document: dict[str, Any]) -> str:
         f"PostgreSQL {facts['postgresql']}, {facts['broker']}. Medians of {rounds} alternating rounds.",
         "",
         tables(document["figures"]),
+        *(f"\nFAILED: {failure}" for failure in document["failures"]),
     ]
     return "\n".join(lines)
 

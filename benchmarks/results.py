@@ -48,6 +48,7 @@ FIGURES = (
     Figure("sent", "end to end, no receipts", "insert-100", "naive-sent", rate=3000, times_naive=15, cpu=450),
     Figure("delivered", "end to end, a signed receipt each", "insert-100", "naive-sent", rate=1500),
     Figure("sent-single", "end to end from single sends", "insert-1", "naive-sent"),
+    Figure("metrics", "delivered, while /metrics is compared", "insert-100"),
     Figure("empty", "delivered, empty database", "insert-100"),
     Figure("full", "delivered, full database", "insert-100", twin="empty", of_twin=0.9),
 )
@@ -176,10 +177,13 @@ def _read(path: str) -> list[str]:
         return []
 
 
-def document(samples: Mapping[str, Sequence[Sample]], facts: Mapping[str, Any]) -> dict[str, Any]:
+def document(
+    samples: Mapping[str, Sequence[Sample]], facts: Mapping[str, Any], failures: Sequence[str]
+) -> dict[str, Any]:
     """Everything of a run, for --json."""
     return {
         "machine": dict(facts),
         "figures": summarise(samples),
+        "failures": list(failures),
         "samples": {step: [asdict(sample) for sample in found] for step, found in samples.items()},
     }

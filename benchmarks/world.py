@@ -173,3 +173,8 @@ def await_answer(process: Process, url: str) -> None:
 
     wait_for(answers, 60)
     assert not process.ended, process.output[-800:]
+
+
+def say(text: str) -> None:
+    """Progress; the result alone goes to standard output."""
+    print(text, file=sys.stderr, flush=True)
