@@ -106,6 +106,7 @@ MIDDLEWARE = [
     "config.requests.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.headers.ContentSecurityPolicy",
     "config.requests.Sessions",
     "config.requests.Common",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -11,7 +11,7 @@ import pytest
 import requests
 from django.db import connection
 
-from messaging.clients import issue_key
+from messaging.clients import issue_key, split_key
 from messaging.models import Attempt, Message
 from tests.conftest import Carriers, free_ports
 from tests.factories import ClientFactory, ProviderFactory
@@ -111,7 +111,7 @@ def misuse(http: requests.Session, site: str) -> list[int]:
 def secrets_of(token: str) -> list[str]:
     key = os.environ["CREDENTIALS_KEYS"].partition(":")[2]
     password = str(connection.settings_dict["PASSWORD"])
-    return [token.rpartition("_")[2], key, password, os.environ["SECRET_KEY"], "carrier-a-token", "secret-token"]
+    return [split_key(token)[1], key, password, os.environ["SECRET_KEY"], "carrier-a-token", "secret-token"]
 
 
 def assert_it_is_all_there(lines: list[dict], message_id: str) -> None:
