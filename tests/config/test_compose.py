@@ -28,16 +28,18 @@ import pika
 import psycopg
 import pytest
 import yaml
+from django.test import override_settings
 
 from config.local import postgres
 from config.local.up import BASE_DIR
 from messaging.states import LANES
 from tests.fleet import rabbitmq_url, wait_for
+from tests.kafka import Kafka
 
 COMPOSE = yaml.safe_load((BASE_DIR / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-ONCE = ("migrate", "collectstatic")
+ONCE = ("migrate", "collectstatic", "topics")
 LASTING = sorted(set(OURS) - set(ONCE))
 EXAMPLE = (BASE_DIR / ".env.example").read_text()
 GRACE = 30  # seconds in which every process of ours ends
@@ -66,8 +68,9 @@ def test_every_lane_has_a_worker_of_its_own() -> None:
     assert sorted(lane for service in OURS.values() for lane in queues(service)) == sorted(LANES)
 
 
-def test_the_sweeper_has_a_standby() -> None:
-    assert SERVICES["sweeper"]["deploy"]["replicas"] == 2
+@pytest.mark.parametrize("name", ["sweeper", "relay"])
+def test_who_leads_alone_has_a_standby(name: str) -> None:
+    assert SERVICES[name]["deploy"]["replicas"] == 2
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -101,7 +104,7 @@ def test_only_the_proxy_has_a_port_and_that_on_loopback() -> None:
 def test_database_and_brokers_are_reached_by_our_processes_only() -> None:
     assert COMPOSE["networks"]["data"] == COMPOSE["networks"]["front"] == {"internal": True}
     assert set(SERVICES["proxy"]["networks"]) == {"edge", "front"}
-    assert SERVICES["postgres"]["networks"] == SERVICES["rabbitmq"]["networks"] == ["data"]
+    assert [SERVICES[name]["networks"] for name in ("postgres", "rabbitmq", "kafka")] == [["data"]] * 3
     outside = {name for name, service in SERVICES.items() if "outside" in service.get("networks", ())}
     assert outside == {name for name in OURS if queues(OURS[name])}
 
@@ -251,6 +254,7 @@ class Stack:
     image: Image
     database_url: str
     broker_url: str
+    kafka: Kafka
     port: int
 
     def environment(self, service: dict[str, Any]) -> dict[str, str]:
@@ -261,8 +265,9 @@ class Stack:
             "PUBLIC_URL": "https://sms.example.com",
         }
         example = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
-        addresses = {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url}
-        return {**self.image.environment, **example, **own, **service["environment"], **addresses}
+        addresses = {"DATABASE_URL": self.database_url, "BROKER_URL": self.broker_url, **self.kafka.settings}
+        found = {**self.image.environment, **example, **own, **service["environment"], **addresses}
+        return {name: str(value) for name, value in found.items()}
 
     def words(self, command: list[str]) -> list[str]:
         words = [word.replace("0.0.0.0", "127.0.0.1").replace("8000", str(self.port)) for word in command]  # noqa: S104
@@ -291,10 +296,14 @@ def stack(image: Image) -> Iterator[Stack]:
     shutil.copy(BASE_DIR / "config" / "deploy" / "postgresql.conf", configuration)
     data = image.root / "data"
     options = {"config_file": str(configuration), "shared_buffers": "32MB"}
+    kafka = Kafka()
     cluster = postgres.start(data, image.root / "postgres.log", secrets.token_hex(16), options=options)
     try:
-        yield Stack(image, cluster.url(), broker_url, postgres.free_port())
+        with override_settings(**kafka.settings):
+            kafka.start()
+        yield Stack(image, cluster.url(), broker_url, kafka, postgres.free_port())
     finally:
+        kafka.kill()
         cluster.stop()
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from django.test import override_settings
 
 from messaging.clients import issue_key
 from messaging.models import Attempt, Client, Event, Message
@@ -19,6 +20,7 @@ from providers.sql import rows
 from tests.conftest import Carriers, free_ports
 from tests.factories import ProviderFactory
 from tests.fleet import Fleet, Process, wait_for
+from tests.kafka import Kafka
 
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
@@ -82,17 +84,29 @@ def ports() -> list[int]:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, carriers: Carriers, ports: list[int]) -> Iterator[Fleet]:
+def kafka() -> Iterator[Kafka]:
+    found = Kafka()
+    with override_settings(**found.settings):
+        found.start()
+    yield found
+    found.kill()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, carriers: Carriers, kafka: Kafka, ports: list[int]) -> Iterator[Fleet]:
     ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token", price="0.05")
     carriers.faults("carrier-a", {"fault": "latency", "seconds": LATENCY})
-    with Fleet(tmp_path, PUBLIC_URL=f"http://127.0.0.1:{ports[0]}", LOG_LEVEL="WARNING") as found:
+    site = f"http://127.0.0.1:{ports[0]}"
+    with Fleet(tmp_path, PUBLIC_URL=site, LOG_LEVEL="WARNING", **kafka.settings) as found:
         yield found
 
 
 def start_all(fleet: Fleet, port: int) -> list[Process]:
-    """One of each kind, and a sweeper that stands by; returns when all are at work."""
-    started = [fleet.web(port), *(fleet.worker(lane) for lane in LANES), fleet.sweeper(), fleet.sweeper()]
-    wait_for(lambda: connected("worker") >= 3 + 4 and connected("sweeper") >= 2, 60)  # events has four threads
+    """One of each kind, and standbys; returns when all are at work."""
+    started = [fleet.web(port), *(fleet.worker(lane) for lane in LANES)]
+    started += [start() for start in (fleet.sweeper, fleet.sweeper, fleet.relay, fleet.relay)]
+    at_least = {"worker": 3 + 4, "sweeper": 2, "relay": 2}  # connections; the lane of events has four threads
+    wait_for(lambda: all(connected(name) >= number for name, number in at_least.items()), 60)
     return started
 
 
@@ -111,6 +125,7 @@ def assert_each_was_sent_once(load: Load, carriers: Carriers) -> None:
     assert sorted(Message.objects.values_list("text", flat=True)) == sorted(load.accepted)
     assert not Message.objects.filter(possible_duplicate=True).exists()
     assert not Event.objects.filter(type="message.unknown").exists()  # nobody was in doubt at any time
+    wait_for(lambda: not Event.objects.filter(published_at=None).exists(), 30)
 
 
 def all_are_delivered() -> bool:
@@ -155,8 +170,7 @@ def test_one_after_the_other_is_replaced_while_posting_goes_on(
     replacements: list[Callable[[], Process]] = [
         lambda: fleet.web(ports[0]),
         *(partial(fleet.worker, lane) for lane in LANES),
-        fleet.sweeper,
-        fleet.sweeper,
+        *(fleet.sweeper, fleet.sweeper, fleet.relay, fleet.relay),
         lambda: fleet.web(ports[1]),
     ]
     codes = []
@@ -167,5 +181,5 @@ def test_one_after_the_other_is_replaced_while_posting_goes_on(
     load.stop()
     wait_for(all_are_delivered, 60)
 
-    assert codes == [0] * 8
+    assert codes == [0] * 10
     assert_each_was_sent_once(load, carriers)
