@@ -75,6 +75,7 @@ def store(provider_id: int, receipts: Sequence[ParsedReceipt]) -> int:
           segments int, occurred_at timestamptz, raw jsonb)
         ON CONFLICT (dedupe_key) DO NOTHING RETURNING id""",
         {"provider": provider_id, "rows": records(values)},
+        planned_once=True,
     )
     return len(stored)
 
@@ -150,13 +151,19 @@ def _match(receipts: Sequence[_Receipt]) -> dict[int, tuple[uuid.UUID, uuid.UUID
     """Receipt id -> (attempt id, message id): by our reference, else by the provider's own."""
     found = rows(
         """
-        SELECT DISTINCT ON (r.id) r.id, a.id, a.message_id
-        FROM jsonb_to_recordset(%(rows)s::jsonb)
-          AS r(id bigint, provider_id bigint, our_reference uuid, provider_reference text)
-        JOIN messaging_attempt a ON a.our_reference = r.our_reference AND a.provider_id = r.provider_id
-          OR r.our_reference IS NULL AND r.provider_reference <> '' AND a.provider_reference <> ''
-             AND a.provider_id = r.provider_id AND a.provider_reference = r.provider_reference
-        ORDER BY r.id, a.id DESC""",
+        WITH r AS (
+          SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb)
+            AS r(id bigint, provider_id bigint, our_reference uuid, provider_reference text)
+        ), found AS ( -- two joins, each by an index of its own: one with OR would read the whole table
+          SELECT r.id, a.id AS attempt_id, a.message_id
+          FROM r JOIN messaging_attempt a ON a.our_reference = r.our_reference AND a.provider_id = r.provider_id
+          UNION ALL
+          SELECT r.id, a.id, a.message_id
+          FROM r JOIN messaging_attempt a
+            ON a.provider_id = r.provider_id AND a.provider_reference = r.provider_reference
+          WHERE r.our_reference IS NULL AND r.provider_reference <> '' AND a.provider_reference <> ''
+        )
+        SELECT DISTINCT ON (id) id, attempt_id, message_id FROM found ORDER BY id, attempt_id DESC""",
         {
             "rows": records(
                 {

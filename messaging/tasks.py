@@ -17,20 +17,22 @@ from messaging.states import EVENTS, LANES, MessageClass
 
 log = logging.getLogger(__name__)
 
-GROUP_WAIT = 0.05  # seconds
-FULL = 100  # of so many found there are more: no wait
+FULL = 100  # of so many found there are more: no pause
+RECEIPTS_PAUSE = 0.05  # seconds: receipts come one by one and are applied in groups
+RECONCILE_PAUSE = 0.5
 HINT_PAUSE = 0.05  # seconds between two rounds of publishing: at most 20 hints a second and lane
 
 
 class Loop(threading.Thread):
-    """Runs `work` until it finds nothing, then waits for a wake-up or POLL seconds.
+    """Runs `work` while it finds something, else waits for a wake-up or POLL seconds.
 
-    What comes one by one is worked on in groups: GROUP_WAIT seconds lie between two rounds.
+    Between two rounds that find little lie `pause` seconds, so that what trickles in is worked on in groups.
     """
 
-    def __init__(self, name: str, work: Callable[[], int]) -> None:
+    def __init__(self, name: str, work: Callable[[], int], pause: float) -> None:
         super().__init__(name=name, daemon=True)
         self._work = work
+        self._pause = pause
         self._news = threading.Event()
         self._stopping = threading.Event()
 
@@ -44,17 +46,19 @@ class Loop(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             self._news.clear()
+            found = 0
             try:
-                while (found := self._work()) and not self._stopping.is_set():
-                    if found < FULL:
-                        self._stopping.wait(GROUP_WAIT)
+                found = self._work()
             except (DatabaseError, InterfaceError) as error:
                 log.warning("%s: database error: %s", self.name, type(error).__name__)
                 connection.close()
             except Exception:
                 log.exception("%s: unexpected error", self.name)
                 connection.close()
-            self._news.wait(settings.POLL)
+            if found < FULL:
+                self._stopping.wait(self._pause)
+            if not found:
+                self._news.wait(settings.POLL)
         connection.close()
 
 
@@ -68,8 +72,10 @@ def start(lanes: Iterable[str]) -> None:
             continue
         if lane == EVENTS:
             # One per class: a campaign of doubts at a provider that hangs must not keep a code waiting.
-            asking = [Loop(f"reconcile-{name}", partial(reconcile.run, (name,))) for name in MessageClass]
-            _threads[lane] = [Loop("receipts", receipts.apply_due), *asking]
+            asking = [
+                Loop(f"reconcile-{name}", partial(reconcile.run, (name,)), RECONCILE_PAUSE) for name in MessageClass
+            ]
+            _threads[lane] = [Loop("receipts", receipts.apply_due, RECEIPTS_PAUSE), *asking]
         else:
             _threads[lane] = [Drain(lane)]
         for thread in _threads[lane]:
