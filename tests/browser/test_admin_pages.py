@@ -185,6 +185,7 @@ def failed_over_message(status=Status.DELIVERED):
         {"provider": "twilio-eu", "reason": "no_price"},
     ]
     message = MessageFactory(
+        sequence=2,  # of the events below
         client=ClientFactory(slug="core-backend"),
         status=status,
         created_at=start,
