@@ -67,8 +67,7 @@ class Fleet:
     def work(self, wanted: bool) -> None:
         """Starts the workers, or stops them in good order, unless it is so already. One fleet works at a time."""
         if wanted and not self.workers:
-            for other in self.world.fleets:
-                other.work(False)
+            self.world.rest()
             self.workers = self.start_workers()
             wait_for(self.workers_are_up, 60)
         elif not wanted:

@@ -63,7 +63,7 @@ def _batches(ours: Ours, size: int) -> Iterator[bytes]:
 
 def _accept(fleet: Fleet, requests: Iterator[bytes], size: int, seconds: float) -> Sample:
     """Workers are stopped: what is accepted stays, and is counted in the database."""
-    fleet.work(False)
+    fleet.world.rest()
     fleet.clear()
     _send(fleet, requests, WARM_UP, size)
     before = sum(fleet.by_status().values())

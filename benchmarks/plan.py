@@ -56,9 +56,14 @@ class Bench:
 def physical(bench: Bench) -> list[Step]:
     world, seconds = bench.world, max(1, round(3 * bench.scale))
     world.create_database(limits.DATABASE)
+
+    def insert(rows: int, clients: int) -> Sample:
+        world.rest()
+        return limits.insert(world, rows=rows, clients=clients, seconds=seconds)
+
     return [
-        Step("insert-1", lambda: limits.insert(world, rows=1, clients=16, seconds=seconds)),
-        Step("insert-100", lambda: limits.insert(world, rows=100, clients=8, seconds=seconds)),
+        Step("insert-1", lambda: insert(1, clients=16)),
+        Step("insert-100", lambda: insert(100, clients=8)),
         Step("fdatasync", lambda: limits.flushes(world.directory, bench.scale)),
     ]
 

@@ -85,6 +85,11 @@ class World:
             connection.execute(f'CREATE DATABASE "{name}"')
         return self.cluster.url(name)
 
+    def rest(self) -> None:
+        """Stops the workers of every fleet."""
+        for fleet in self.fleets:
+            fleet.work(False)
+
     def version(self) -> str:
         with psycopg.connect(self.cluster.url("postgres")) as connection:
             return str(connection.execute("SHOW server_version").fetchone()[0])
