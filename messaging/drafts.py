@@ -35,7 +35,7 @@ BATCH_FIELDS = frozenset(["messages"])
 QUOTE_FIELDS = frozenset(["to", "text", "class", "sender"])
 MAX_BATCH = 1000  # messages
 MAX_ENTRIES = 20  # of an object of strings
-LONGEST_REFERENCE, LONGEST_ENTRY = 100, 500  # characters
+LONGEST_REFERENCE, LONGEST_ENTRY, LONGEST_LOCALE = 100, 500, 20  # characters
 # Alphanumeric up to 11 characters with a letter (GSM 03.40 9.1.2.5), or a number or short code.
 SENDER = re.compile(r"(?=.*[A-Za-z])[A-Za-z0-9 ._&-]{1,11}|\+?[0-9]{3,15}", re.ASCII)
 LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", re.ASCII)
@@ -81,7 +81,7 @@ def read(data: Any) -> Draft:
         template=reader.matching("template", TEMPLATE, "Letters, digits, - and _, at most 60."),
         params=reader.flat("params", longest=MAX_TEXT, name_pattern=PARAMETER),
         sender=reader.sender(),
-        locale=reader.matching("locale", LOCALE, "A language tag like en or pt-BR."),
+        locale=reader.matching("locale", LOCALE, "A language tag like en or pt-BR.", longest=LONGEST_LOCALE),
         send_at=reader.send_at(),
         reference=reader.string("reference", longest=LONGEST_REFERENCE),
         metadata=reader.flat("metadata", longest=LONGEST_ENTRY, name_pattern=METADATA),
@@ -155,10 +155,10 @@ class _Reader:
             return value
         return ""
 
-    def matching(self, name: str, pattern: re.Pattern[str], message: str) -> str:
+    def matching(self, name: str, pattern: re.Pattern[str], message: str, *, longest: int = 100) -> str:
         if name not in self._data:
             return ""
-        value = self.string(name, longest=100)
+        value = self.string(name, longest=longest)
         if not pattern.fullmatch(value) and not self._failed(name):
             self.wrong(name, "bad_format", message)
             return ""

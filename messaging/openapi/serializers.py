@@ -199,7 +199,7 @@ class MessageRequest(QuoteRequest):
     )
     locale = Text(
         pattern=drafts.LOCALE,
-        max_length=100,
+        max_length=drafts.LONGEST_LOCALE,
         help_text="The language of the template: `pt-BR` falls back to `pt`, then to `en`.",
     )
     send_at = Moment(
@@ -309,6 +309,10 @@ class Problem(serializers.Serializer):
     status = serializers.IntegerField()
     code = serializers.CharField()
     detail = serializers.CharField(required=False)
+    retry_after = serializers.IntegerField(required=False, min_value=1, help_text="Seconds, as in `Retry-After`.")
+    request_id = serializers.CharField(
+        required=False, help_text="With a status of 500 and above: what support asks for."
+    )
 
     def get_fields(self) -> dict[str, serializers.Field]:
         return {**super().get_fields(), "errors": FieldProblem(many=True, required=False)}  # not its own `errors`

@@ -132,7 +132,9 @@ VALUES = {
         "en-x",
         "en\n",
         "../etc",
-        "en-" + "a-" * 60,
+        "en-" + "aa-" * 60,
+        "en-latn-aaaaaaaa-bbb",
+        "en-latn-aaaaaaaa-bbbb",
         "ёё",
     ],
     "send_at": [
