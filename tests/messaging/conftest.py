@@ -1,6 +1,8 @@
 import pytest
+from rest_framework.test import APIClient
 
 from tests.kafka import Kafka, server_url
+from tests.messaging.documented import assert_documented
 from tests.messaging.wire import Wire
 
 
@@ -20,3 +22,15 @@ def kafka(request, settings):
     found.start()
     yield found
     found.kill()
+
+
+@pytest.fixture(autouse=True)
+def _every_answer_is_documented(monkeypatch):
+    request = APIClient.request
+
+    def checked(self, **kwargs):
+        answer = request(self, **kwargs)
+        assert_documented(answer)
+        return answer
+
+    monkeypatch.setattr(APIClient, "request", checked)
