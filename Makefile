@@ -6,7 +6,7 @@ COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test bench lint lock reset
+.PHONY: help setup up test fuzz bench lint lock reset
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ up: setup ## Start everything in this terminal (WEB_PORT=8000 CARRIER_PORT=18000
 
 test: setup ## Run the tests (ARGS="-k breaker" for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: setup ## Look for answers that are not documented (CALLS=5000), elsewhere each time
+	@SCHEMATHESIS_CALLS=$(or $(CALLS),5000) SCHEMATHESIS_SEED=$${SCHEMATHESIS_SEED:-$$(date +%s)} \
+		$(BIN)/python -m pytest -q -s tests/journeys/test_schemathesis.py
 
 bench: setup ## Measure speed (ARGS="--only batch --rounds 5 --json out.json", ARGS=--help)
 	@$(BIN)/python -m benchmarks $(ARGS)
