@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import transaction
 
-from messaging import drafts, tasks, texts
+from messaging import drafts, quotas, tasks, texts
 from messaging.clients import Caller
 from messaging.drafts import MAX_SEGMENTS, Draft
 from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
@@ -26,7 +26,7 @@ from routing import encoding
 from routing.lcr import candidates
 from routing.snapshot import tables
 
-REFUSALS = (InvalidRequest, MissingScope, NoRoute, Suppressed)  # of one message
+REFUSALS = (InvalidRequest, MissingScope, NoRoute, Suppressed, *quotas.REFUSALS)  # of one message
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from providers.transport import boottime
 SECOND, DAY = 1, 86_400
 BLOCK = 100
 SHARE = 8
+REFUSALS = (RateLimited, QuotaExceeded)  # of a call that sends
 KEEP = 60.0  # seconds; then a lease is renewed, so that two clocks cannot drift apart until midnight
 
 

@@ -14,7 +14,7 @@ urlpatterns = [
     path("live", views.LiveView.as_view()),
     path("ready", views.ReadyView.as_view()),
     path("api/schema/", SchemaView.as_view(), name="schema"),
-    path("api/docs/", DocsView.as_view(), name="docs"),
-    # A slash that is missing at the end of these is added by Django.
-    re_path(r"^(?!(?:admin|api/schema|api/docs)\Z)", views.UnknownView.as_view()),
+    re_path(r"^api/docs/?\Z", DocsView.as_view()),
+    # To `/admin` Django appends the slash that is missing.
+    re_path(r"^(?!admin\Z)", views.UnknownView.as_view()),
 ]

@@ -13,7 +13,7 @@ from django.http import HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from messaging import authentication, bodies, cancellation, drafts, idempotency, intake, quotes, receipts, tasks
+from messaging import authentication, bodies, cancellation, drafts, idempotency, intake, quotas, quotes, receipts, tasks
 from messaging.authentication import caller_of
 from messaging.clients import Caller
 from messaging.errors import (
@@ -107,7 +107,7 @@ class BatchView(ApiView):
     """POST accepts what is right of many messages and tells what is wrong with the others."""
 
     scopes = {"POST": "send"}
-    refusals = {"POST": (*bodies.REFUSALS, *idempotency.REFUSALS, InvalidRequest)}
+    refusals = {"POST": (*bodies.REFUSALS, *idempotency.REFUSALS, *quotas.REFUSALS, InvalidRequest)}
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.BATCH_BODY_LIMIT)
