@@ -159,7 +159,7 @@ WHITENOISE_AUTOREFRESH = False
 HTTPS = flag("HTTPS", True)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^live$", r"^ready$"]
+SECURE_REDIRECT_EXEMPT = [r"^live$", r"^ready$", r"^metrics$"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
@@ -286,6 +286,8 @@ PERIODIC: list[tuple[str, float]] = []
 
 # Proxies of ours that a request passes, each appending to X-Forwarded-For; 0: that header is anybody's word.
 PROXIES = int(choice("PROXIES", "0", ("0", "1", "2", "3")))
+# What a scrape of /metrics presents as bearer; empty: it needs none.
+METRICS_TOKEN = str(env.str("METRICS_TOKEN", default=""))
 SINGLE_BODY_LIMIT = 64 * 1024
 BATCH_BODY_LIMIT = 4 * 1024 * 1024
 # Ours are checked first and answer with a problem; Django's own limit answers in HTML.

@@ -185,6 +185,10 @@ RETURNING 1
 
 # --- read -----------------------------------------------------------------------------------------
 
+#: A FROM item: the slots from the parameter `since` on, and what is not folded yet.
+RECENT = f"""(SELECT slot, {_KEY}, {_SUMS} FROM messaging_tally WHERE slot >= %(since)s
+  UNION ALL SELECT slot, {_KEY}, {_SUMS} FROM messaging_tallydelta WHERE slot >= %(since)s) recent"""  # noqa: S608
+
 
 @dataclass(frozen=True, slots=True)
 class Counted:

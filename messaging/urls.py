@@ -13,6 +13,7 @@ urlpatterns = [
     path("receipts/<slug:provider>/<slug:our_reference>", views.ReceiptView.as_view()),
     path("live", views.LiveView.as_view()),
     path("ready", views.ReadyView.as_view()),
+    path("metrics", views.MetricsView.as_view()),
     path("api/schema/", SchemaView.as_view(), name="schema"),
     re_path(r"^api/docs/?\Z", DocsView.as_view()),
     # To `/admin` Django appends the slash that is missing.

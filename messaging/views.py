@@ -1,6 +1,7 @@
 """The REST door: one question a view; it translates, calls the stage, and translates back."""
 
 import base64
+import hmac
 import logging
 import re
 import uuid
@@ -10,10 +11,23 @@ from django.conf import settings
 from django.db import DataError, Error
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpResponse, QueryDict
+from prometheus_client.exposition import choose_encoder
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from messaging import authentication, bodies, cancellation, drafts, idempotency, intake, quotas, quotes, receipts, tasks
+from messaging import (
+    authentication,
+    bodies,
+    cancellation,
+    drafts,
+    idempotency,
+    intake,
+    metrics,
+    quotas,
+    quotes,
+    receipts,
+    tasks,
+)
 from messaging.authentication import caller_of
 from messaging.clients import Caller
 from messaging.errors import (
@@ -26,6 +40,7 @@ from messaging.errors import (
     InvalidJson,
     InvalidRequest,
     Refusal,
+    Unauthenticated,
     UnknownObject,
 )
 from messaging.idempotency import Answer
@@ -194,6 +209,19 @@ class ReadyView(OpenView):
         return bodies.response({"status": "ok", "database": "ok"})
 
 
+class MetricsView(OpenView):
+    """GET: what Prometheus scrapes. With METRICS_TOKEN set, only who presents it."""
+
+    refusals: ClassVar = {"GET": (Unauthenticated, DatabaseAway)}
+
+    def get(self, request: Request) -> HttpResponse:
+        expected = f"Bearer {settings.METRICS_TOKEN}".encode()
+        if settings.METRICS_TOKEN and not hmac.compare_digest(_header(request, "Authorization"), expected):
+            raise Unauthenticated("Send the header `Authorization: Bearer <METRICS_TOKEN>`.")
+        encode, media_type = choose_encoder(request.headers.get("Accept", ""))
+        return HttpResponse(encode(metrics.registry), content_type=media_type)
+
+
 class UnknownView(OpenView):
     """Any other address outside the admin: a problem like the others, where Django would show its page."""
 
@@ -255,6 +283,10 @@ class _Query:
         if not CURSOR.fullmatch(value):
             raise _wrong(("cursor", "bad_format", "Not a cursor of ours."))
         return {"id__lt": uuid.UUID(bytes=base64.urlsafe_b64decode(value + "=="))}
+
+
+def _header(request: Request, name: str) -> bytes:
+    return request.headers.get(name, "").encode("latin-1", "replace")
 
 
 def _key(request: Request) -> str | None:

@@ -169,6 +169,14 @@ CALLS = {
         answer=Readiness,
         answer_example={"status": "ok", "database": "ok"},
     ),
+    "MetricsView GET": Call(
+        name="metrics",
+        tag="Service",
+        summary="What Prometheus scrapes",
+        text="Counts, latencies and backlogs of the whole installation; needs `METRICS_TOKEN` as bearer where that is "
+        "set. Not to be shown outside.",
+        media_types=("text/plain", "application/openmetrics-text"),
+    ),
     "SchemaView GET": Call(
         name="schema",
         tag="Service",

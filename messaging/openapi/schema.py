@@ -78,7 +78,10 @@ class CallSchema(AutoSchema):
             schema = self.resolve_serializer(call.answer, "response").ref
             answer["content"] = {JSON: {"schema": schema, "example": call.answer_example}}
         elif call.status != HTTPStatus.NO_CONTENT:
-            answer["content"] = {media_type: {"schema": {"type": "object"}} for media_type in call.media_types}
+            answer["content"] = {
+                media_type: {"schema": {"type": "string" if "text" in media_type else "object"}}
+                for media_type in call.media_types
+            }
         if IdempotencyMismatch in self.refusals:
             replayed = {"description": "The first answer to the same request, once more.", "schema": {"const": "true"}}
             answer["headers"] = {"Idempotency-Replayed": replayed}
