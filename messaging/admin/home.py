@@ -1,5 +1,6 @@
 """The frame around all pages: navigation by permission, and what needs a person."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
@@ -8,6 +9,7 @@ from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
+from messaging.admin import dashboard as figures
 from messaging.models import Message
 from messaging.states import Status
 from providers.models import Provider, ProviderHealth
@@ -67,7 +69,7 @@ def stylesheet(request: HttpRequest) -> str:
 
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
-    """Bounded counts only."""
+    """Bounded counts, and figures that cost the same however many messages there are."""
     cards = []
     if _may_view(request, "messaging.message"):
         for status, text in (
@@ -94,9 +96,20 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         )
     return {
         **context,
+        **_figures(request),
         "cards": cards,
         "link_groups": [{"title": group["title"], "entries": group["items"]} for group in navigation(request)[1:]],
     }
+
+
+def _figures(request: HttpRequest) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    found = figures.messages(now) if _may_view(request, "messaging.message") else {}
+    if _may_view(request, "providers.provider"):
+        found["providers"] = figures.providers(now, found.get("spans"))
+    if _may_view(request, "messaging.attempt"):  # which tells what each has cost
+        found["costs"] = figures.money(now)
+    return {"figures": found}
 
 
 def _card(title: str, count: int, text: str, link: str) -> dict[str, Any]:
