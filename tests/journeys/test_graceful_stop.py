@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,10 @@ CLASSES = ("otp", "transactional", "bulk")
 
 
 class Load:
-    """Posts until stopped, by turns to the given web processes; a refused connection is tried at the next one."""
+    """Callers that post until stopped, by turns to the given web processes.
+
+    Where a connection breaks before the answer, the request goes to the next one with the same Idempotency-Key.
+    """
 
     def __init__(self, key: str, ports: list[int]) -> None:
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
@@ -39,7 +43,7 @@ class Load:
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._post_all, args=(name,), daemon=True) for name in CLASSES]
         self.accepted: list[str] = []  # texts that were answered with 202
-        self.broken: list[str] = []  # anything else but a refused connection
+        self.refused: list[int] = []  # other answers
         for thread in self._threads:
             thread.start()
 
@@ -54,22 +58,22 @@ class Load:
             number += 1
             text = f"{message_class} {number}"
             body = json.dumps({"to": f"+38067{number:07}", "text": text, "class": message_class})
-            for port in self._ports[number % len(self._ports) :] + self._ports[: number % len(self._ports)]:
-                try:
-                    status = self._post(port, body)
-                except ConnectionRefusedError:
-                    continue
-                except (OSError, http.client.HTTPException) as error:
-                    self.broken.append(f"{text}: {error!r}")
+            first = number % len(self._ports)
+            for port in self._ports[first:] + self._ports[:first]:
+                with suppress(OSError, http.client.HTTPException):
+                    self._take(text, self._post(port, body, text))
                     break
-                (self.accepted if status == 202 else self.broken).append(text)
-                break
 
-    def _post(self, port: int, body: str) -> int:
+    def _take(self, text: str, status: int) -> None:
+        if status == 202:
+            self.accepted.append(text)
+        else:
+            self.refused.append(status)
+
+    def _post(self, port: int, body: str, key: str) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         try:
-            connection.connect()  # once it stands, only an answer will do
-            connection.request("POST", "/api/v1/messages", body, self._headers)
+            connection.request("POST", "/api/v1/messages", body, {**self._headers, "Idempotency-Key": key})
             answer = connection.getresponse()
             answer.read()
             return answer.status
@@ -120,7 +124,7 @@ def connected(name: str) -> int:
 
 
 def assert_each_was_sent_once(load: Load, carriers: Carriers) -> None:
-    assert load.broken == []
+    assert load.refused == []
     assert Counter(entry["text"] for entry in carriers.entries("accepted")) == dict.fromkeys(load.accepted, 1)
     assert sorted(Message.objects.values_list("text", flat=True)) == sorted(load.accepted)
     assert not Message.objects.filter(possible_duplicate=True).exists()
@@ -137,7 +141,7 @@ def test_everything_stops_at_once(
 ) -> None:
     running = start_all(fleet, ports[0])
     load = Load(issue_key(client_row), ports[:1])
-    wait_for(lambda: len(load.accepted) > 200 and calls_in_flight() > 50)
+    wait_for(lambda: len(load.accepted) > 200 and calls_in_flight() > 50, 60)
 
     asked = time.monotonic()
     for process in running:
@@ -165,7 +169,7 @@ def test_one_after_the_other_is_replaced_while_posting_goes_on(
     running = start_all(fleet, ports[0])
     second = fleet.web(ports[1])
     load = Load(issue_key(client_row), ports)
-    wait_for(lambda: len(load.accepted) > 200 and calls_in_flight() > 50)
+    wait_for(lambda: len(load.accepted) > 200 and calls_in_flight() > 50, 60)
 
     replacements: list[Callable[[], Process]] = [
         lambda: fleet.web(ports[0]),
