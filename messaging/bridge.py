@@ -6,7 +6,6 @@ A crash in between means that a group is read twice; the idempotency keys make t
 import logging
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -108,9 +107,7 @@ def take(records: Sequence[Incoming]) -> list[Incoming]:
     except (OperationalError, InterfaceError, Busy):
         raise
     except Exception as error:
-        # Where it happened, never what it says: the words of an error may quote a number or a text.
-        where = "".join(traceback.format_tb(error.__traceback__))
-        log.error("unexpected %s in a group of %d commands\n%s", type(error).__name__, len(records), where)
+        log.exception("unexpected error in a group of commands", extra={"count": len(records)})
         if len(records) == 1:
             _bury(records, [Unreadable("internal_error", type(error).__name__)])
             return []
@@ -146,8 +143,8 @@ def _bury(records: Sequence[Incoming], refusals: Sequence[Refusal | None]) -> No
         return
     # A record that is read twice is buried once.
     DeadLetter.objects.bulk_create(letters, ignore_conflicts=True)
-    reasons = Counter(letter.reason for letter in letters)
-    log.warning("dead letters: %s", ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())))
+    for reason, count in sorted(Counter(letter.reason for letter in letters).items()):
+        log.warning("dead letters", extra={"code": reason, "count": count})
 
 
 def _letter(record: Incoming, refusal: Refusal) -> DeadLetter:

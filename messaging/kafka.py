@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 FETCH_WAIT = 0.02  # seconds for a group to fill up once its first record is there
 STOP_WAIT = 2  # seconds for the last acknowledgements of a producer that is told to stop
+CLOSE_WAIT = 4  # seconds for a reader to commit and to leave its group
 ADMIN_WAIT = 15  # seconds
 QUIET = 10  # seconds between two lines of a kind from the client
 
@@ -148,7 +149,7 @@ class Subscriber:
                 self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, offset)])
             except KafkaException:
                 # Another bridge has the partition now and reads these again: their keys are known by then.
-                log.info("a partition has gone to another bridge", extra={"partition": partition})
+                log.info("partition %d has gone to another bridge", partition)
         kept = {(record.topic, record.partition) for record in but}
         self._ends = {place: end for place, end in self._ends.items() if place in kept}
 
@@ -163,7 +164,10 @@ class Subscriber:
 
     def close(self) -> None:
         """Commits what is done and leaves; a member with a name keeps its partitions for KAFKA_SESSION_TIMEOUT."""
-        self._consumer.close()
+        # Without a broker to commit to, it would wait for as long as KAFKA_SESSION_TIMEOUT (seen).
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_WAIT)
 
 
 def create_topics(partitions: Mapping[str, int], replication_factor: int) -> dict[str, str]:

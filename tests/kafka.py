@@ -39,7 +39,7 @@ class Kafka:
             "KAFKA_DLQ_TOPIC": self.dlq,
             "KAFKA_GROUP": self.group,
             "KAFKA_DELIVERY_TIMEOUT": 2,
-            "KAFKA_SESSION_TIMEOUT": 6,  # the least that servers allow by default
+            "KAFKA_SESSION_TIMEOUT": 2 if self.embedded else 6,  # the least that is allowed
         }
 
     def start(self) -> None:

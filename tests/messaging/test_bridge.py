@@ -149,6 +149,7 @@ def test_a_lane_counts_as_full_above_its_limit(settings, source):
 
 def test_a_bridge_stops_though_kafka_is_away(kafka, source, fleet):
     kafka.needs_embedded()
+    fleet.environment["KAFKA_SESSION_TIMEOUT"] = "12"
     process = fleet.bridge()
     send(kafka, source, 1)
     wait_for(messages(1), 30)

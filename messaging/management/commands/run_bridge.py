@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from messaging import leading
+from messaging import leading, lifecycle
 from messaging.bridge import Bridge
 from messaging.kafka import KafkaStopped
 
@@ -18,7 +18,8 @@ class Command(BaseCommand):
             raise CommandError("KAFKA_BOOTSTRAP_SERVERS is not set.")
         bridge = Bridge(leading.until_told())
         try:
-            bridge.run()
+            with lifecycle.logged():
+                bridge.run()
         except KafkaStopped as error:
             raise CommandError(str(error)) from None
         finally:
