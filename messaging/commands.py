@@ -14,7 +14,7 @@ from django.db import transaction
 from messaging import bodies, cancellation, clients, idempotency, intake, quotas, schema
 from messaging.clients import Caller
 from messaging.errors import AlreadyClosed, AlreadyLeft, ClientDisabled, MissingScope, Refusal, UnknownObject
-from messaging.idempotency import Answer
+from messaging.idempotency import Answer, Claim
 from messaging.models import DeadLetter
 from messaging.quotas import Room
 from providers.sql import rows
@@ -150,7 +150,7 @@ def _send(run: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
 def _cancel(command: Command) -> Refusal | None:
     caller, data = command.caller, command.data
 
-    def work() -> Answer:
+    def work(_: Claim | None) -> Answer:
         message_id = uuid.UUID(data["id"]) if "id" in data else _sent_by(caller, data["command_id"])
         cancellation.cancel(caller, message_id)
         return Answer(200, {"id": str(message_id)})

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from django.db import OperationalError, connection, transaction
-from psycopg.errors import LockNotAvailable
+from django.db import IntegrityError, OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from messaging.clients import Caller
 from messaging.errors import (
@@ -37,63 +37,74 @@ class Answer:
     replayed: bool = False
 
 
-def once(caller: Caller, operation: str, data: Any, key: str | None, work: Callable[[], Answer]) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request is known by."""
+
+    key: str
+    fingerprint: bytes
+
+
+def once(
+    caller: Caller,
+    operation: str,
+    data: Any,
+    key: str | None,
+    work: Callable[[Claim | None], Answer],
+    *,
+    keeps: bool = False,
+) -> Answer:
     """Does the work and stores its answer in one transaction, or gives the answer that the first request got.
 
     A request is its operation and its data. Without a key the work is simply done. What `work` raises
-    leaves the key free. Raises IdempotencyMismatch, IdempotencyInProgress, InvalidRequest for a bad key.
+    leaves the key free. `keeps`: the work is one statement, which has KEEP in it. Raises IdempotencyMismatch,
+    IdempotencyInProgress, InvalidRequest for a bad key.
     """
     if key is None:
-        return work()
-    key = _read_key(key)
-    fingerprint = _fingerprint(operation, data)
+        return work(None)
+    claim = Claim(_read_key(key), _fingerprint(operation, data))
+    # The key comes last, with its answer: nearly every request is the first, and a repeat's work is undone.
     try:
+        if keeps and not connection.in_atomic_block:
+            return work(claim)
         with transaction.atomic():
-            # The key comes last, with its answer: nearly every request is the first, and a repeat's work is undone.
-            answer = work()
-            _keep(caller, key, fingerprint, answer)
-    except _Repeated:
-        return _replay(fingerprint, _first(caller, key))
-    except Refusal:
-        first = _first(caller, key)
-        if first is None:
+            answer = work(claim)
+            if not keeps:
+                rows(_KEEP, claim_params(caller, claim, answer))
+            return answer
+    except IntegrityError as error:
+        if not isinstance(error.__cause__, UniqueViolation) or error.__cause__.diag.constraint_name != ONE_KEY:
             raise
-        return _replay(fingerprint, first)
-    return answer
-
-
-class _Repeated(Exception):
-    """The key is taken: what this request did must be undone."""
-
-
-def _keep(caller: Caller, key: str, fingerprint: bytes, answer: Answer) -> None:
-    """A concurrent twin waits here until the first one has committed.
-
-    Raises _Repeated, and IdempotencyInProgress when that takes longer than LOCK_WAIT.
-    """
-    try:
-        kept = rows(
-            f"""
-            INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, status, body, expires_at)
-            SELECT %(client)s, %(key)s, %(fingerprint)s, %(status)s, %(body)s::jsonb,
-              clock_timestamp() + interval '{KEEP_ANSWERS}'
-            FROM set_config('lock_timeout', '{LOCK_WAIT}', true)
-            ON CONFLICT (client_id, key) DO NOTHING RETURNING 1""",  # noqa: S608  literals of this module
-            {
-                "client": caller.id,
-                "key": key,
-                "fingerprint": fingerprint,
-                "status": answer.status,
-                "body": orjson.dumps(answer.body).decode(),
-            },
-            planned_once=True,
-        )
+        return _replay(claim.fingerprint, _first(caller, claim.key))
     except OperationalError as error:
         if isinstance(error.__cause__, LockNotAvailable):
             raise IdempotencyInProgress("Ask again in a second.", retry_after=1) from error
         raise
-    if not kept:
-        raise _Repeated
+    except Refusal:
+        first = _first(caller, claim.key)
+        if first is None:
+            raise
+        return _replay(claim.fingerprint, first)
+
+
+ONE_KEY = "one_idempotency_key_per_client"
+
+
+def keep(answer: str, source: str) -> str:
+    """INSERT of the key with its answer, an SQL expression over `source`. A concurrent twin waits in it until the
+    first one has committed, for LOCK_WAIT at most, and then fails by ONE_KEY. Needs `claim_params`."""
+    return f"""
+    INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, status, body, expires_at)
+    SELECT %(client)s, %(key)s, %(fingerprint)s, %(status)s, {answer}, clock_timestamp() + interval '{KEEP_ANSWERS}'
+    FROM {source}, set_config('lock_timeout', %(wait)s, true)"""  # noqa: S608  literals of this module
+
+
+def claim_params(caller: Caller, claim: Claim, answer: Answer) -> dict[str, Any]:
+    key = {"key": claim.key, "fingerprint": claim.fingerprint, "status": answer.status}
+    return {"client": caller.id, **key, "answer": orjson.dumps(answer.body).decode(), "wait": LOCK_WAIT}
+
+
+_KEEP = keep("%(answer)s::jsonb", "(SELECT) one")
 
 
 def _first(caller: Caller, key: str) -> Sequence[Any] | None:

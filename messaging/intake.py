@@ -14,7 +14,7 @@ from messaging import drafts, quotas, tasks, texts
 from messaging.clients import Caller
 from messaging.drafts import MAX_SEGMENTS, Draft
 from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
-from messaging.idempotency import Answer, once, once_each
+from messaging.idempotency import Answer, Claim, claim_params, keep, once, once_each
 from messaging.models import uuid7
 from messaging.moves import EVENT_DATA
 from messaging.quotas import Room, reserve
@@ -59,14 +59,14 @@ def accept(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> 
     Raises Refusal; then nothing is stored.
     """
 
-    def work() -> Answer:
-        (result,) = _accept(caller, [data], room)
+    def work(claim: Claim | None) -> Answer:
+        (result,) = _accept(caller, [data], room, claim)
         if isinstance(result, Refusal):
             raise result
         return Answer(202, _body(result))
 
     with reserve(caller, 1) as room:
-        return _counted(once(caller, "message", data, idempotency_key, work), room)
+        return _counted(once(caller, "message", data, idempotency_key, work, keeps=True), room)
 
 
 def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
@@ -75,7 +75,7 @@ def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = Non
     Raises Refusal where there is no list to read, and where a limit leaves no room for any; then nothing is stored.
     """
 
-    def work() -> Answer:
+    def work(_: Claim | None) -> Answer:
         found = _accept(caller, drafts.read_batch(data), room)
         if room.refusal in found and not room.places:
             raise room.refusal
@@ -119,7 +119,8 @@ def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusa
     return [result if isinstance(result, Refusal) else result.prepared.id for result in results]
 
 
-def _accept(caller: Caller, items: Sequence[Any], room: Room) -> list[Stored | Refusal]:
+def _accept(caller: Caller, items: Sequence[Any], room: Room, claim: Claim | None = None) -> list[Stored | Refusal]:
+    """`claim`: of the one item that there is then; its answer is stored with it."""
     results: list[Prepared | Refusal] = []
     for data in items:
         try:
@@ -128,7 +129,7 @@ def _accept(caller: Caller, items: Sequence[Any], room: Room) -> list[Stored | R
             results.append(refusal)
     prepared = [result for result in results if isinstance(result, Prepared)]
     free = room.places - room.spent
-    stored = _insert(caller, prepared[:free])
+    stored = _insert(caller, prepared[:free], claim)
     room.spent += len(stored)
     beyond = {item.id: room.refusal for item in prepared[free:]}
     return [
@@ -166,7 +167,7 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
     return Prepared(uuid7(), draft, text, measured.name, measured.segments, sender, best.total, best.currency)
 
 
-def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, Stored]:
+def _insert(caller: Caller, batch: Sequence[Prepared], claim: Claim | None) -> dict[uuid.UUID, Stored]:
     """One statement for messages and events; returns what is stored by its id, without the suppressed."""
     if not batch:
         return {}
@@ -191,16 +192,22 @@ def _insert(caller: Caller, batch: Sequence[Prepared]) -> dict[uuid.UUID, Stored
         }
         for item in batch
     ]
-    found = rows(_INSERT, {"rows": records(values), "client": caller.id}, planned_once=True)
-    for lane in {item.draft.message_class.value for item in batch}:
-        transaction.on_commit(partial(tasks.hint, lane), robust=True)
+    params: dict[str, Any] = {"rows": records(values), "client": caller.id}
+    if claim:
+        params |= claim_params(caller, claim, Answer(202, _known(batch[0])))
+    found = rows(_INSERT_WITH_ANSWER if claim else _INSERT, params, planned_once=True)
     prepared = {item.id: item for item in batch}
-    return {row[0]: Stored(prepared[row[0]], *row[1:]) for row in found}
+    stored = {row[0]: Stored(prepared[row[0]], *row[1:]) for row in found}
+    for lane in {item.prepared.draft.message_class.value for item in stored.values()}:
+        transaction.on_commit(partial(tasks.hint, lane), robust=True)
+    return stored
 
 
 _NEW = "(SELECT *, NULL::bigint AS provider_id, NULL AS was, NULL::float8 AS seconds FROM m) new"
 
-_INSERT = f"""
+
+def _statement(also: str = "") -> str:
+    return f"""
 WITH r AS (
   SELECT *, clock_timestamp() AS now FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, class text, "to" text,
     country text, sender text, text text, encoding text, segments int, template text, locale text, reference text,
@@ -221,16 +228,32 @@ WITH r AS (
   INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
   SELECT uuidv7(), 'message.accepted', m.id::text, 1, m.client_id, {EVENT_DATA}, m.created_at
   FROM m, (SELECT NULL::text AS provider) p
-)
+){also}
 SELECT id, status, created_at, expires_at FROM m
-"""  # noqa: S608  a literal fragment
+"""  # noqa: S608  literal fragments
+
+
+_INSERT = _statement()
+
+_ISO = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+# What `_body` says of the row, in the words of the database.
+_ANSWER = f"""%(answer)s::jsonb || jsonb_build_object('status', m.status,
+  'created_at', {_ISO.format("m.created_at")}, 'expires_at', {_ISO.format("m.expires_at")})"""
+_INSERT_WITH_ANSWER = _statement(f""", kept AS ({keep(_ANSWER, "m")}
+)""")
 
 
 def _body(stored: Stored) -> dict[str, Any]:
-    prepared, draft = stored.prepared, stored.prepared.draft
+    row = {"status": Status(stored.status).value, "created_at": _iso(stored.created_at)}
+    return {**_known(stored.prepared), **row, "expires_at": _iso(stored.expires_at)}
+
+
+def _known(prepared: Prepared) -> dict[str, Any]:
+    """The answer but for what the database decides."""
+    draft = prepared.draft
     return {
         "id": str(prepared.id),
-        "status": Status(stored.status).value,
+        "status": "",
         "to": draft.msisdn,
         "class": draft.message_class.value,
         "country": draft.country,
@@ -241,8 +264,8 @@ def _body(stored: Stored) -> dict[str, Any]:
         "reference": draft.reference,
         "metadata": dict(draft.metadata),
         "possible_duplicate": False,
-        "created_at": _iso(stored.created_at),
-        "expires_at": _iso(stored.expires_at),
+        "created_at": "",
+        "expires_at": "",
     }
 
 
