@@ -269,6 +269,7 @@ def describe(variables: dict[str, str], web_port: int, carrier_port: int) -> dic
     return {
         "api": f"{site}/api/v1",
         "api_key": variables["DEMO_API_KEY"],
+        "docs": f"{site}/api/docs/",
         "admin": f"{site}/admin/",
         "admin_user": variables["ADMIN_USER"],
         "admin_password": variables["ADMIN_PASSWORD"],
@@ -283,6 +284,7 @@ def show(facts: dict[str, str], seconds: float) -> None:
 Ready after {seconds:.0f} s. Ctrl-C stops everything; the data stays until `make reset`.
 
   API     {facts["api"]}   key {facts["api_key"]}
+  Docs    {facts["docs"]}   every call, to be tried with that key
   Admin   {facts["admin"]}   {facts["admin_user"]} / {facts["admin_password"]}
   Inbox   {facts["inbox"]}   what the simulated phones receive
   Facts   {os.path.relpath(LOCAL / "demo.json")}   the same for scripts

@@ -18,7 +18,10 @@ def send(key: str, message: dict) -> dict:
             continue
         if answer.status_code not in PASSING:
             break
-        time.sleep(int(answer.headers.get("Retry-After", pause)))
+        wait = int(answer.headers.get("Retry-After", pause))
+        if wait > 60:  # the quota of the day is used up
+            break
+        time.sleep(wait)
     else:
         raise RuntimeError("the service is away; call again later with the same key")
     if answer.status_code != 202:

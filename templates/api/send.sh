@@ -1,5 +1,6 @@
 # The same key and body may be sent again: one message results.
-curl --fail-with-body --max-time 10 --retry 5 --retry-connrefused "$MEXAR_URL/api/v1/messages" \
+curl --fail-with-body --max-time 10 --retry 5 --retry-connrefused --retry-max-time 60 \
+  "$MEXAR_URL/api/v1/messages" \
   -H "Authorization: Bearer $MEXAR_KEY" \
   -H "Idempotency-Key: order-4711-sms" \
   -H "Content-Type: application/json" \

@@ -105,6 +105,7 @@ def test_printed_line_sends_a_message_that_arrives_and_ctrl_c_stops_everything(l
 
 def assert_admin_opens(facts: dict[str, str]) -> None:
     session = requests.Session()
+    assert session.get(facts["docs"], timeout=20).status_code == 200
     page = session.get(facts["admin"], timeout=20)
     credentials = {"username": facts["admin_user"], "password": facts["admin_password"]}
     form = {**credentials, "csrfmiddlewaretoken": session.cookies["csrftoken"]}

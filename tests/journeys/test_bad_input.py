@@ -68,7 +68,7 @@ class Web:
         """Writes a request as it stands, and reads the answer even where the server stopped listening."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as sock:
             with suppress(OSError):
-                sock.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
+                sock.sendall(head.replace("\n", "\r\n").encode("latin-1") + b"\r\n" + body)
             if hang_up:
                 sock.shutdown(socket.SHUT_WR)
             found = b""
@@ -138,6 +138,60 @@ def test_bodies_over_a_real_socket(web, token):
     assert malformed == [400, 400, 400, 400]
     assert taken == [202, 202]
     assert Message.objects.count() == 2
+
+
+ODD_REQUESTS = [
+    ("TRACE /live", 405, "method_not_allowed"),
+    ("OPTIONS /api/v1/messages", 405, "method_not_allowed"),
+    ("PROPFIND /api/schema/", 405, "method_not_allowed"),
+    ("DELETE /api/docs/", 405, "method_not_allowed"),
+    ("OPTIONS /nothing", 404, "not_found"),
+    ("TRACE /", 404, "not_found"),
+    ("GET /%00", 404, "not_found"),
+    ("GET /api/v1/messages/%00%FF", 404, "not_found"),
+    ("GET /api/v1/messages/%zz", 404, "not_found"),
+    ("GET /receipts/%2e%2e/%2e%2e", 404, "not_found"),
+    ("GET //live", 404, "not_found"),
+    ("GET /api/schema/?format=%00", 422, "validation_failed"),
+    ("GET /api/schema/?" + "&".join(f"a{n}=1" for n in range(1100)), 400, "bad_request"),
+    ("GET /api/v1/messages?status=" + "x" * 60_000, 422, "validation_failed"),
+    ("GET /api/v1/messages?%zz=%ff", 422, "validation_failed"),
+]
+ODD_HEADERS = [
+    ("Authorization: Bearer \xff\xfe", 401, "invalid_api_key"),
+    ("Authorization: Basic Og==", 401, "invalid_api_key"),
+    ("Idempotency-Key: \xff", 401, "invalid_api_key"),
+    ("Accept: text/html;q=\xff, */*;q=nonsense", 401, "invalid_api_key"),
+    ("Content-Encoding: br", 401, "invalid_api_key"),
+    ("Expect: 200-maybe", 401, "invalid_api_key"),
+    ("X-HTTP-Method-Override: DELETE", 401, "invalid_api_key"),
+    ("X-Request-ID: " + "x" * 20_000, 401, "invalid_api_key"),
+]
+
+
+def test_odd_requests_are_answered_with_a_problem(web, token):
+    rest = f" HTTP/1.1\nHost: 127.0.0.1\nAuthorization: Bearer {token}\nConnection: close\n"
+
+    answers = [(start, *code_of(web.send(start + rest))) for start, _, _ in ODD_REQUESTS]
+
+    assert answers == ODD_REQUESTS
+
+
+def test_odd_headers_are_answered_with_a_problem(web):
+    start = f"GET {URL} HTTP/1.1\nHost: 127.0.0.1\n"
+
+    answers = [(line, *code_of(web.send(f"{start}{line}\nConnection: close\n"))) for line, _, _ in ODD_HEADERS]
+
+    assert answers == ODD_HEADERS
+
+
+def test_head_is_get_without_the_body(web, token):
+    for path in ("/live", "/api/schema/", URL):
+        status, body = web.send(
+            f"HEAD {path} HTTP/1.1\nHost: 127.0.0.1\nAuthorization: Bearer {token}\nConnection: close\n"
+        )
+
+        assert (status, body) == (200, b"")
 
 
 def test_the_process_outlives_clients_that_hang_up(web, token):
