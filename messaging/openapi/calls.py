@@ -9,19 +9,8 @@ from rest_framework.serializers import Serializer
 
 from messaging import drafts, idempotency, views
 from messaging.openapi import examples
-from messaging.openapi.serializers import (
-    Accepted,
-    BatchAnswer,
-    BatchRequest,
-    Health,
-    MessageAnswer,
-    MessageList,
-    MessageRequest,
-    QuoteAnswer,
-    QuoteRequest,
-    Readiness,
-    ecma,
-)
+from messaging.openapi.answers import Accepted, BatchAnswer, Health, MessageAnswer, MessageList, QuoteAnswer, Readiness
+from messaging.openapi.requests import BatchRequest, MessageRequest, QuoteRequest, ecma
 from messaging.states import Status
 from routing import numbers
 

@@ -12,8 +12,9 @@ from drf_spectacular.openapi import AutoSchema
 
 from messaging import problems
 from messaging.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidJson, Refusal
+from messaging.openapi.answers import Problem
 from messaging.openapi.calls import CALLS, IDEMPOTENCY_KEY, JSON, OVERVIEW, PATH_PARAMETERS, SAMPLES, TAGS, Call
-from messaging.openapi.serializers import Problem, Strict, Strings, Text, ecma
+from messaging.openapi.requests import Strict, Strings, Text, ecma
 from messaging.views import ApiView
 
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "mx_live_<id>_<secret>"}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 
 from messaging import drafts
 from messaging.errors import InvalidRequest
-from messaging.openapi.serializers import BatchRequest, MessageRequest, QuoteRequest
+from messaging.openapi.requests import BatchRequest, MessageRequest, QuoteRequest
 from tests.messaging import corpus
 
 READERS = {MessageRequest: drafts.read, QuoteRequest: drafts.read_quote, BatchRequest: drafts.read_batch}
