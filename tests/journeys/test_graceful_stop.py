@@ -21,13 +21,14 @@ from providers.sql import rows
 from tests.conftest import Carriers, free_ports
 from tests.factories import ProviderFactory
 from tests.fleet import Fleet, Process, wait_for
-from tests.kafka import Kafka
+from tests.kafka import Kafka, command
 
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True), pytest.mark.timeout(240)]
 
 LATENCY = 2.0  # seconds that the carrier takes to answer
 GRACE = 30.0  # seconds in which a process must have ended
 PAUSE = 0.05  # seconds between two posts of one poster
+COMMANDS = 50
 CLASSES = ("otp", "transactional", "bulk")
 
 
@@ -56,7 +57,7 @@ class Load:
         number = 0
         while not self._stopping.wait(PAUSE):
             number += 1
-            text = f"{message_class} {number}"
+            text = f"{message_class}-{number}"
             body = json.dumps({"to": f"+38067{number:07}", "text": text, "class": message_class})
             first = number % len(self._ports)
             for port in self._ports[first:] + self._ports[:first]:
@@ -108,10 +109,25 @@ def fleet(tmp_path: Path, carriers: Carriers, kafka: Kafka, ports: list[int]) ->
 def start_all(fleet: Fleet, port: int) -> list[Process]:
     """One of each kind, and standbys; returns when all are at work."""
     started = [fleet.web(port), *(fleet.worker(lane) for lane in LANES)]
-    started += [start() for start in (fleet.sweeper, fleet.sweeper, fleet.relay, fleet.relay)]
-    at_least = {"worker": 3 + 4, "sweeper": 2, "relay": 2}  # connections; the lane of events has four threads
+    started += [start() for start in (fleet.sweeper, fleet.sweeper, fleet.relay, fleet.relay, fleet.bridge)]
+    at_least = {
+        "worker": 3 + 4,
+        "sweeper": 2,
+        "relay": 2,
+        "bridge": 1,
+    }  # connections; the lane of events has four threads
     wait_for(lambda: all(connected(name) >= number for name, number in at_least.items()), 60)
     return started
+
+
+def command_some(kafka: Kafka, client: Client) -> list[str]:
+    """Puts messages into Kafka; what is in there is as good as accepted. Returns their texts."""
+    Client.objects.filter(pk=client.pk).update(kafka_enabled=True)
+    texts = [f"kafka-{number}" for number in range(COMMANDS)]
+    with kafka.producer() as send:
+        for number, text in enumerate(texts):
+            send(None, command(client.slug, {"to": f"+38050{number:07}", "text": text, "class": "bulk"}))
+    return texts
 
 
 def calls_in_flight() -> int:
@@ -132,17 +148,23 @@ def assert_each_was_sent_once(load: Load, carriers: Carriers) -> None:
     wait_for(lambda: not Event.objects.filter(published_at=None).exists(), 30)
 
 
-def all_are_delivered() -> bool:
-    return not Message.objects.exclude(status=Status.DELIVERED).exists()
+def all_are_delivered(load: Load) -> bool:
+    return Message.objects.filter(status=Status.DELIVERED).count() >= len(load.accepted)
 
 
 def test_everything_stops_at_once(
-    fleet: Fleet, carriers: Carriers, client_row: Client, ports: list[int], capsys: pytest.CaptureFixture[str]
+    fleet: Fleet,
+    carriers: Carriers,
+    kafka: Kafka,
+    client_row: Client,
+    ports: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     running = start_all(fleet, ports[0])
     load = Load(issue_key(client_row), ports[:1])
     wait_for(lambda: len(load.accepted) > 200 and calls_in_flight() > 50, 60)
 
+    load.accepted += command_some(kafka, client_row)
     asked = time.monotonic()
     for process in running:
         process.signal(signal.SIGTERM)  # to its children as well, as systemd does
@@ -153,7 +175,7 @@ def test_everything_stops_at_once(
     waiting = Message.objects.filter(status=Status.QUEUED).count()
     sent = Message.objects.filter(status=Status.SENT).count()
     start_all(fleet, ports[0])
-    wait_for(all_are_delivered, 60)
+    wait_for(lambda: all_are_delivered(load), 60)
 
     with capsys.disabled():
         print(f"\nall ended in {seconds:.1f} s; {len(load.accepted)} accepted, {sent} sent, {waiting} left for later")
@@ -164,7 +186,7 @@ def test_everything_stops_at_once(
 
 
 def test_one_after_the_other_is_replaced_while_posting_goes_on(
-    fleet: Fleet, carriers: Carriers, client_row: Client, ports: list[int]
+    fleet: Fleet, carriers: Carriers, kafka: Kafka, client_row: Client, ports: list[int]
 ) -> None:
     running = start_all(fleet, ports[0])
     second = fleet.web(ports[1])
@@ -174,16 +196,17 @@ def test_one_after_the_other_is_replaced_while_posting_goes_on(
     replacements: list[Callable[[], Process]] = [
         lambda: fleet.web(ports[0]),
         *(partial(fleet.worker, lane) for lane in LANES),
-        *(fleet.sweeper, fleet.sweeper, fleet.relay, fleet.relay),
+        *(fleet.sweeper, fleet.sweeper, fleet.relay, fleet.relay, fleet.bridge),
         lambda: fleet.web(ports[1]),
     ]
+    load.accepted += command_some(kafka, client_row)
     codes = []
     for process, replace in zip([*running, second], replacements, strict=True):
         codes.append(process.stop(GRACE))
         replace()
     time.sleep(LATENCY)
     load.stop()
-    wait_for(all_are_delivered, 60)
+    wait_for(lambda: all_are_delivered(load), 60)
 
-    assert codes == [0] * 10
+    assert codes == [0] * 11
     assert_each_was_sent_once(load, carriers)
