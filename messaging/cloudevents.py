@@ -8,6 +8,7 @@ import orjson
 from django.conf import settings
 
 MEDIA_TYPE = "application/cloudevents+json"
+SCHEMAS_PATH = "/api/events/schemas/"
 SPEC_VERSION = "1.0"
 
 
@@ -43,4 +44,4 @@ def encode(event: Told) -> bytes:
 
 
 def schema_url(event_type: str) -> str:
-    return f"{settings.PUBLIC_URL}/api/events/schemas/{event_type.partition('.')[0]}.event.v1.json"
+    return f"{settings.PUBLIC_URL}{SCHEMAS_PATH}{event_type.partition('.')[0]}.event.v1.json"

@@ -1,12 +1,32 @@
-"""Events that are not a message's own moves. (Those are written by the transition itself.)"""
+"""Events that are not a message's own moves (those are written by the transition itself), and how many wait."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.db import transaction
 
 from providers.health import Transition
 from providers.models import ProviderHealth
 from providers.sql import records, rows
+
+COUNTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What is not in Kafka yet: how many events, at most COUNTED + 1, and the age of the oldest in seconds."""
+
+    events: int
+    seconds: float
+
+
+def lag() -> Lag:
+    ((count, age),) = rows(
+        f"""
+        SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
+        FROM (SELECT created_at FROM messaging_event WHERE published_at IS NULL ORDER BY id LIMIT {COUNTED + 1}) e"""  # noqa: S608  a literal
+    )
+    return Lag(count, age)
 
 
 def tell_health(transitions: Iterable[Transition]) -> None:

@@ -8,7 +8,6 @@ marked. Ids and times play no part: ids of different subjects commit in any orde
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -19,7 +18,6 @@ from messaging.models import DeadLetter
 from providers.sql import rows
 
 GROUP = 1000
-COUNTED = 10_000
 CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8".encode()
 
 
@@ -58,23 +56,6 @@ class Relay:
             {"ids": [ids[index] for index in taken]},
         )
         return len(taken) == len(ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """What is not in Kafka yet: how many events (at most COUNTED), and for how many seconds the oldest has waited."""
-
-    events: int
-    seconds: float
-
-
-def lag() -> Lag:
-    ((count, age),) = rows(
-        f"""
-        SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
-        FROM (SELECT created_at FROM messaging_event WHERE published_at IS NULL ORDER BY id LIMIT {COUNTED}) e"""  # noqa: S608  a literal
-    )
-    return Lag(count, age)
 
 
 # The event before is looked up for each row on its own: joined, a long backlog would be hashed anew for every group.

@@ -9,6 +9,7 @@ import orjson
 from jsonschema_rs import Draft202012Validator
 
 VERSION = "v1"
+MEDIA_TYPE = "application/schema+json"
 DIRECTORY = Path(__file__).parent / "schemas"
 
 
@@ -16,6 +17,19 @@ DIRECTORY = Path(__file__).parent / "schemas"
 def files() -> Mapping[str, bytes]:
     """Every schema by the name of its file."""
     return {path.name: path.read_bytes() for path in sorted(DIRECTORY.glob("*.json"))}
+
+
+@cache
+def catalogue() -> list[dict[str, str]]:
+    """Every type of event and command with its title and the name of its schema's file."""
+    found = []
+    for name, text in files().items():
+        schema = orjson.loads(text)
+        types = schema["properties"]["type"]
+        found += [
+            {"type": kind, "title": schema["title"], "schema": name} for kind in types.get("enum") or [types["const"]]
+        ]
+    return found
 
 
 @cache

@@ -11,6 +11,8 @@ urlpatterns = [
     path("api/v1/quotes", views.QuotesView.as_view()),
     path("receipts/<slug:provider>", views.ReceiptView.as_view()),
     path("receipts/<slug:provider>/<slug:our_reference>", views.ReceiptView.as_view()),
+    re_path(r"^api/events/schemas/?\Z", views.EventSchemasView.as_view()),
+    path("api/events/schemas/<str:name>", views.EventSchemaView.as_view()),
     path("live", views.LiveView.as_view()),
     path("ready", views.ReadyView.as_view()),
     path("metrics", views.MetricsView.as_view()),

@@ -26,10 +26,12 @@ from messaging import (
     quotas,
     quotes,
     receipts,
+    schema,
     tasks,
 )
 from messaging.authentication import caller_of
 from messaging.clients import Caller
+from messaging.cloudevents import SCHEMAS_PATH
 from messaging.errors import (
     AlreadyClosed,
     AlreadyLeft,
@@ -220,6 +222,27 @@ class MetricsView(OpenView):
             raise Unauthenticated("Send the header `Authorization: Bearer <METRICS_TOKEN>`.")
         encode, media_type = choose_encoder(request.headers.get("Accept", ""))
         return HttpResponse(encode(metrics.registry), content_type=media_type)
+
+
+class EventSchemasView(OpenView):
+    """GET: which types of events and commands there are, and where their JSON Schemas are."""
+
+    def get(self, request: Request) -> HttpResponse:
+        root = f"{settings.PUBLIC_URL}{SCHEMAS_PATH}"
+        found = [{**entry, "schema": f"{root}{entry['schema']}"} for entry in schema.catalogue()]
+        return bodies.response({"schemas": found})
+
+
+class EventSchemaView(OpenView):
+    """GET one JSON Schema."""
+
+    refusals = {"GET": (UnknownObject,)}
+
+    def get(self, request: Request, name: str) -> HttpResponse:
+        found = schema.files().get(name)
+        if found is None:
+            raise UnknownObject
+        return HttpResponse(found, content_type=schema.MEDIA_TYPE)
 
 
 class UnknownView(OpenView):

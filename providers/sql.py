@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import psycopg
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 
 
 def rows(
@@ -16,11 +16,13 @@ def rows(
     `planned_once` prepares it on the connection: for a hot statement whose plan does not depend on how
     full the tables are. (A look-up planned on an empty table would go on scanning it when it is large.)
     """
+    connection = connections[DEFAULT_DB_ALIAS]
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
         cursor.execute(statement, params, prepare=planned_once, binary=True)
-        return cursor.fetchall() if cursor.description else []
+        # Not `description`, which describes each column first.
+        return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
 
 def records(values: Iterable[Any]) -> str:

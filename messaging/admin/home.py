@@ -3,19 +3,22 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.db.models import Count
 from django.http import HttpRequest
 from django.templatetags.static import static
 from django.urls import reverse
 
+from messaging import outbox
 from messaging.admin import dashboard as figures
-from messaging.models import Message
+from messaging.models import DeadLetter, Message
 from messaging.states import Status
 from providers.models import Provider, ProviderHealth
 
 admin.site.index_title = "Home"
 
+LATE = 30  # seconds: an event that has waited for longer waits for somebody
 COUNTED = 1000  # more than that is "1000+": the page costs the same on a full table
 
 GROUPS: list[tuple[str, list[tuple[str, str, str]]]] = [
@@ -26,6 +29,7 @@ GROUPS: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Attempts", "send", "messaging.attempt"),
             ("Receipts", "receipt_long", "messaging.receipt"),
             ("Events", "bolt", "messaging.event"),
+            ("Dead letters", "unsubscribe", "messaging.deadletter"),
             ("Templates", "description", "messaging.template"),
             ("Suppressions", "block", "messaging.suppression"),
         ],
@@ -78,6 +82,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         ):
             count = Message.objects.filter(status=status)[: COUNTED + 1].count()
             cards.append(_card(status.value, count, text, f"{_list('messaging.message')}?status={status}&since=all"))
+    if settings.KAFKA_BOOTSTRAP_SERVERS:
+        cards += _kafka_cards(request)
     if _may_view(request, "providers.provider"):
         # Few rows by nature: a breaker per provider and country.
         opened = ProviderHealth.objects.exclude(state=ProviderHealth.State.CLOSED)
@@ -110,6 +116,20 @@ def _figures(request: HttpRequest) -> dict[str, Any]:
     if _may_view(request, "messaging.attempt"):  # which tells what each has cost
         found["costs"] = figures.money(now)
     return {"figures": found}
+
+
+def _kafka_cards(request: HttpRequest) -> list[dict[str, Any]]:
+    cards = []
+    if _may_view(request, "messaging.event"):
+        late = outbox.lag()
+        text = f"Not in Kafka yet, the oldest for {late.seconds:.0f} s."
+        card = _card("events waiting", late.events, text, _list("messaging.event"))
+        cards.append({**card, "alarm": late.seconds > LATE})
+    if _may_view(request, "messaging.deadletter"):
+        count = DeadLetter.objects.filter(replayed_at=None)[: COUNTED + 1].count()
+        link = f"{_list('messaging.deadletter')}?replayed_at__isempty=1"
+        cards.append(_card("dead letters", count, "Commands from Kafka that were not carried out.", link))
+    return cards
 
 
 def _card(title: str, count: int, text: str, link: str) -> dict[str, Any]:

@@ -148,3 +148,13 @@ class Health(serializers.Serializer):
 
 class Readiness(Health):
     database = serializers.ChoiceField(["ok"])
+
+
+class SchemaOfType(serializers.Serializer):
+    type = serializers.CharField()
+    title = serializers.CharField()
+    schema = serializers.URLField()
+
+
+class SchemaList(serializers.Serializer):
+    schemas = SchemaOfType(many=True)

@@ -9,7 +9,16 @@ from rest_framework.serializers import Serializer
 
 from messaging import drafts, idempotency, views
 from messaging.openapi import examples
-from messaging.openapi.answers import Accepted, BatchAnswer, Health, MessageAnswer, MessageList, QuoteAnswer, Readiness
+from messaging.openapi.answers import (
+    Accepted,
+    BatchAnswer,
+    Health,
+    MessageAnswer,
+    MessageList,
+    QuoteAnswer,
+    Readiness,
+    SchemaList,
+)
 from messaging.openapi.requests import BatchRequest, MessageRequest, QuoteRequest, ecma
 from messaging.states import Status
 from routing import numbers
@@ -166,6 +175,29 @@ CALLS = {
         "set. Not to be shown outside.",
         media_types=("text/plain", "application/openmetrics-text"),
     ),
+    "EventSchemasView GET": Call(
+        name="list_event_schemas",
+        tag="Service",
+        summary="List the schemas of events and commands",
+        text="What comes and goes by Kafka: every type with the address of its JSON Schema.",
+        answer=SchemaList,
+        answer_example={
+            "schemas": [
+                {
+                    "type": "message.delivered",
+                    "title": "What became of a message",
+                    "schema": "https://sms.example.com/api/events/schemas/message.event.v1.json",
+                }
+            ]
+        },
+    ),
+    "EventSchemaView GET": Call(
+        name="get_event_schema",
+        tag="Service",
+        summary="Get one of these schemas",
+        text="JSON Schema 2020-12.",
+        media_types=("application/schema+json",),
+    ),
     "SchemaView GET": Call(
         name="schema",
         tag="Service",
@@ -181,6 +213,11 @@ PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "`id` of the message.",
         "schema": {"type": "string", "format": "uuid"},
         "example": examples.ACCEPTED["id"],
+    },
+    "name": {
+        "description": "The last part of the address in the list.",
+        "schema": {"type": "string"},
+        "example": "message.event.v1.json",
     },
     "provider": {
         "description": "The provider's name here.",

@@ -1,5 +1,6 @@
 """The admin as staff use it: what it shows to whom, what it lets them do, and what it costs on a full table."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,10 +11,22 @@ from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from messaging import intake, staff
+from messaging import bridge, intake, staff
 from messaging.admin.filters import first_id
 from messaging.clients import issue_key, keys, split_key
-from messaging.models import ApiKey, Attempt, Client, Event, Message, Receipt, Suppression, Template, uuid7
+from messaging.kafka import Incoming
+from messaging.models import (
+    ApiKey,
+    Attempt,
+    Client,
+    DeadLetter,
+    Event,
+    Message,
+    Receipt,
+    Suppression,
+    Template,
+    uuid7,
+)
 from messaging.states import AttemptStatus, MessageClass, Status
 from providers.models import Provider, ProviderHealth
 from routing import books
@@ -21,11 +34,13 @@ from routing.models import ExchangeRate, Price, PriceList
 from tests.conftest import caller_for
 from tests.factories import (
     AttemptFactory,
+    ClientFactory,
     MessageFactory,
     PriceFactory,
     PriceListFactory,
     ProviderFactory,
 )
+from tests.kafka import command
 from tests.messaging.door import GOOD
 
 pytestmark = pytest.mark.django_db
@@ -85,6 +100,7 @@ LISTS = (
     "messaging/attempt",
     "messaging/receipt",
     "messaging/event",
+    "messaging/deadletter",
     "messaging/template",
     "messaging/suppression",
     "messaging/client",
@@ -124,7 +140,7 @@ def test_add_page_of_messaging_opens(boss, name):
     page(boss, f"messaging/{name}/add/")
 
 
-@pytest.mark.parametrize("name", ["message", "attempt", "receipt", "event", "apikey"])
+@pytest.mark.parametrize("name", ["message", "attempt", "receipt", "event", "deadletter", "apikey"])
 def test_logs_can_be_neither_added_nor_deleted(boss, name):
     row = next(row for row in everything() if row._meta.model_name == name)
 
@@ -132,7 +148,7 @@ def test_logs_can_be_neither_added_nor_deleted(boss, name):
     assert boss.post(f"/admin/messaging/{name}/{row.pk}/delete/", {"post": "yes"}).status_code == 403
 
 
-@pytest.mark.parametrize("name", ["attempt", "receipt", "event", "apikey"])
+@pytest.mark.parametrize("name", ["attempt", "receipt", "event", "deadletter", "apikey"])
 def test_logs_cannot_be_changed(boss, name):
     row = next(row for row in everything() if row._meta.model_name == name)
 
@@ -184,11 +200,22 @@ def everything():
     event = Event.objects.create(
         id=uuid7(), type="message.held", subject=str(message.pk), sequence=1, client=client, data={}, created_at=moment
     )
+    letter = DeadLetter.objects.create(
+        topic="messaging.commands",
+        partition=0,
+        offset=7,
+        produced_at=moment,
+        raw=NUMBER.encode() + TEXT.encode(),
+        client=client,
+        reason="invalid_json",
+        received_at=moment,
+    )
     return [
         message,
         attempt,
         receipt,
         event,
+        letter,
         client,
         client.api_keys.get(),
         attempt.provider,
@@ -291,7 +318,7 @@ def test_list_shows_a_week_unless_told_or_searched(boss):
     assert str(old.pk) in page(boss, "messaging/message/", q=str(old.pk))
 
 
-@pytest.mark.parametrize("name", ["message", "attempt", "receipt", "event", "suppression"])
+@pytest.mark.parametrize("name", ["message", "attempt", "receipt", "event", "deadletter", "suppression"])
 def test_long_list_never_counts_and_takes_few_queries(boss, name):
     for number in range(30):
         attempt = AttemptFactory(message__reference=f"order-{number}")
@@ -499,6 +526,71 @@ def test_send_again_begins_anew_but_not_where_it_was_refused():
 
 
 # --- clients and keys -----------------------------------------------------------------------------
+
+
+# --- Kafka ----------------------------------------------------------------------------------------
+
+
+def bury(**attributes):
+    ProviderFactory(price="0.04")
+    client = ClientFactory(slug="core-backend", kafka_enabled=False)
+    value = json.dumps(command(client, {"to": NUMBER, "text": TEXT}, **attributes)).encode()
+    bridge.take([Incoming("messaging.commands", 3, 1024, None, value, [], datetime.now(UTC))])
+    return client, DeadLetter.objects.get()
+
+
+def test_dead_letter_is_replayed_after_a_question(boss):
+    client, letter = bury()
+    url = f"/admin/messaging/deadletter/{letter.pk}/replay/"
+
+    refused = boss.post(url, follow=True).content.decode()
+    type(client).objects.update(kafka_enabled=True)
+    asked = boss.get(url).content.decode()
+    before = Message.objects.count()
+    done = boss.post(url, follow=True).content.decode()
+
+    assert "kafka_disabled" in refused
+    assert "Replay messaging.commands 3/1024?" in asked
+    assert (before, Message.objects.count()) == (0, 1)
+    assert "It was carried out." in done
+    assert "replayed" in done
+
+
+def test_replay_needs_its_permission(client):
+    _, letter = bury()
+    browser = login(client, "view_deadletter")
+
+    assert browser.post(f"/admin/messaging/deadletter/{letter.pk}/replay/").status_code == 403
+
+
+def test_what_a_dead_letter_says_is_shown_to_nobody(boss):
+    _, letter = bury(subject=NUMBER)
+
+    shown = page(boss, "messaging/deadletter/") + page(boss, f"messaging/deadletter/{letter.pk}/change/")
+
+    assert NUMBER not in shown
+    assert TEXT not in shown
+
+
+def test_dead_letter_is_found_by_its_place(boss):
+    _, letter = bury()
+    link = f"/admin/messaging/deadletter/{letter.pk}/change/"
+
+    assert link in page(boss, "messaging/deadletter/", q="3/1024")
+    assert link not in page(boss, "messaging/deadletter/", q="3/1025")
+    assert link not in page(boss, "messaging/deadletter/", q="9" * 30 + "/" + "9" * 30)
+
+
+def test_home_tells_what_waits_for_kafka_where_there_is_one(boss, settings):
+    everything()
+    without = page(boss, "")
+    settings.KAFKA_BOOTSTRAP_SERVERS = "127.0.0.1:9"
+
+    found = page(boss, "")
+
+    assert "dead letters" not in re.findall(r"home-card-title\">([^<]+)<", without)
+    cards = re.findall(r"<strong>(\S+)</strong>\s*<span class=\"home-card-title\">([^<]+)<", found)
+    assert {("1", "events waiting"), ("1", "dead letters")} <= set(cards)
 
 
 def create_key(browser, row, **fields):

@@ -8,7 +8,7 @@ from collections import defaultdict
 import pytest
 from django.db import connection
 
-from messaging import relay
+from messaging import outbox, relay, schema
 from messaging.models import Event, Message
 from messaging.moves import Move
 from messaging.states import Status
@@ -101,6 +101,7 @@ def test_an_event_is_a_cloudevent_under_its_subject(kafka, publisher, client_row
     assert (event["specversion"], event["type"], event["source"]) == ("1.0", "message.sent", "http://testserver")
     assert (event["id"], event["subject"], event["sequence"]) == (str(row.id), str(message.id), 1)
     assert (event["client"], event["data"]["reference"]) == (client_row.slug, "order-1")
+    assert schema.problem("message.event.v1.json", event) == ""
     assert message.to not in record.value().decode()
     assert message.text not in record.value().decode()
     assert row.published_at is not None
@@ -147,17 +148,17 @@ def test_provider_events_are_told_too(kafka, publisher):
 
 
 def test_lag_counts_what_is_not_out_yet(kafka, publisher):
-    before = relay.lag()
+    before = outbox.lag()
     events_of(subjects=3, sequences=2)
     Event.objects.update(created_at=now().replace(year=2020))
 
-    waiting = relay.lag()
+    waiting = outbox.lag()
     drain(publisher)
 
     assert (before.events, before.seconds) == (0, 0)
     assert waiting.events == 6
     assert waiting.seconds > 86400
-    assert relay.lag().events == 0
+    assert outbox.lag().events == 0
 
 
 def test_a_broker_that_comes_back_without_its_memory_gets_the_rest(kafka, publisher):
