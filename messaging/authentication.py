@@ -37,7 +37,7 @@ class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer mx_live_<id>_<secret>`; `request.user` is then the Caller."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str]:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
         parts = clients.split_key(token.strip()) if scheme.lower() == "bearer" else None
         if parts is None:
             raise Unauthenticated("Send the header `Authorization: Bearer <API key>`.")

@@ -313,7 +313,7 @@ def _header(request: Request, name: str) -> bytes:
 
 
 def _key(request: Request) -> str | None:
-    return request.headers.get("Idempotency-Key")
+    return request.META.get("HTTP_IDEMPOTENCY_KEY")
 
 
 def _answer(answer: Answer) -> HttpResponse:
