@@ -30,6 +30,7 @@ COPY --from=build --chown=10001:10001 /static /app/static
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    UV_THREADPOOL_SIZE=16 \
     ENV_FILE= \
     DJANGO_SETTINGS_MODULE=config.settings
 WORKDIR /app
