@@ -13,7 +13,7 @@ help: ## Show this list
 
 setup: $(VENV)/.ok ## Create .venv with the pinned packages
 
-up: setup ## Start everything in this terminal (WEB_PORT=8000 CARRIER_PORT=18000)
+up: setup ## Start everything in this terminal (WEB_PORT=8000 CARRIER_PORT=18000; KAFKA=1 KAFKA_PORT=19092)
 	@exec $(BIN)/python -m config.local.up
 
 test: setup ## Run the tests (ARGS="-k breaker" for some of them)

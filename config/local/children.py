@@ -10,7 +10,15 @@ from pathlib import Path
 
 from config.local.postgres import LocalError, die_with_parent
 
-COLOURS = {"up": 37, "database": 35, "setup": 34, "carriers": 32, "web": 36, "worker": 33, "sweeper": 31}
+COLOURS = {
+    "up": 37,
+    "database": 35,
+    "setup": 34,
+    "carriers": 32,
+    "web": 36,
+    "worker": 33,
+    "sweeper": 31,
+} | dict.fromkeys(("kafka", "relay", "bridge"), 90)
 STOP_TIMEOUT = 30  # seconds: a worker first settles its calls in flight
 READ_TIMEOUT = 2  # seconds for the last lines of a process that ended; one it left behind may hold the pipe open
 

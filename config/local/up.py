@@ -95,6 +95,7 @@ def up(console: Console) -> int:
         raise LocalError(f"WEB_PORT {web_port} is one of the carriers' ports ({carrier_port} and the next).")
     require_free("WEB_PORT", [web_port])
     require_free("CARRIER_PORT", carrier_ports)
+    embedded_kafka = kafka_port()
     known = load_secrets(LOCAL / "secrets.json")
     cluster = None
     children = None
@@ -102,10 +103,12 @@ def up(console: Console) -> int:
         if not os.environ.get("DATABASE_URL"):
             cluster = postgres.start(data_directory(), LOCAL / "postgres.log", known.database_password)
             console.say("database", f"PostgreSQL on 127.0.0.1:{cluster.port}, log in .local/postgres.log")
-        variables = environment(known, cluster, web_port, carrier_port, carriers)
+        variables = environment(known, cluster, web_port, carrier_port, carriers, embedded_kafka)
         children = Children(console, BASE_DIR, variables)
         children.run("setup", "-m", "config.local.prepare")
         start_all(children, web_port, carrier_port)
+        if variables.get("KAFKA") == "1":
+            start_kafka(children, embedded_kafka)
         facts = describe(variables, web_port, carrier_port)
         wait_until_ready(children, [f"http://127.0.0.1:{web_port}/ready", facts["inbox"]], variables["DATABASE_URL"])
         write_private(LOCAL / "demo.json", json.dumps(facts, indent=2) + "\n")
@@ -140,18 +143,42 @@ def start_all(children: Children, web_port: int, carrier_port: int) -> None:
     children.start("sweeper", "manage.py", "run_sweeper")
 
 
+def kafka_port() -> int:
+    """Where the embedded broker is to listen; 0 for none: KAFKA=1 asks for it, KAFKA_BOOTSTRAP_SERVERS for another."""
+    if (os.environ.get("KAFKA") or "0") not in ("0", "1"):
+        raise LocalError(f"KAFKA must be 1 or 0, it is {os.environ['KAFKA']!r}.")
+    if os.environ.get("KAFKA") != "1" or os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return 0
+    number = port("KAFKA_PORT", 19092)
+    require_free("KAFKA_PORT", [number])
+    return number
+
+
+def start_kafka(children: Children, embedded: int) -> None:
+    if embedded:
+        children.start("kafka", "-m", "config.local.kafka", str(embedded))
+        children.run("setup", "manage.py", "create_topics", "--partitions", "4", "--replication-factor", "1")
+    children.start("relay", "manage.py", "run_relay")
+    children.start("bridge", "manage.py", "run_bridge")
+
+
 def stop_all(console: Console, children: Children | None, cluster: Cluster | None) -> None:
     if children:
         console.say("up", "stopping")
-        children.stop("setup", "web", "worker", "sweeper")
-        children.stop("carriers")  # after the worker, whose calls in flight they still answer
+        children.stop("setup", "web", "worker", "sweeper", "relay", "bridge")
+        children.stop("carriers", "kafka")  # after the worker, whose calls in flight they still answer
     if cluster:
         cluster.stop()
         console.say("up", "database stopped")
 
 
 def environment(
-    known: Secrets, cluster: Cluster | None, web_port: int, carrier_port: int, carriers: list[dict[str, Any]]
+    known: Secrets,
+    cluster: Cluster | None,
+    web_port: int,
+    carrier_port: int,
+    carriers: list[dict[str, Any]],
+    embedded_kafka: int,
 ) -> dict[str, str]:
     """The variables of all processes, the ones set outside first; `.local/env` gives them to other terminals too."""
     database_url = cluster.url() if cluster else os.environ["DATABASE_URL"]
@@ -166,6 +193,10 @@ def environment(
         "HTTPS": "false",
         "DEMO_API_KEY": known.api_key,
     }
+    if embedded_kafka:
+        # The relay waits for the first of the times when it starts, the bridge for half of the second.
+        times = {"KAFKA_DELIVERY_TIMEOUT": "3", "KAFKA_SESSION_TIMEOUT": "6"}
+        defaults |= {"KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{embedded_kafka}", **times}
     for number, carrier in enumerate(carriers, start=carrier_port + 1):
         name = carrier["slug"].upper().replace("-", "_")
         defaults[f"{name}_URL"] = f"http://127.0.0.1:{number}"
@@ -266,7 +297,9 @@ def describe(variables: dict[str, str], web_port: int, carrier_port: int) -> dic
     site = f"http://127.0.0.1:{web_port}"
     body = json.dumps({"to": "+380501234567", "text": "Your transfer has arrived.", "class": "transactional"})
     headers = f"-H 'Authorization: Bearer {variables['DEMO_API_KEY']}' -H 'Content-Type: application/json'"
+    kafka = {"kafka": variables["KAFKA_BOOTSTRAP_SERVERS"]} if variables.get("KAFKA") == "1" else {}
     return {
+        **kafka,
         "api": f"{site}/api/v1",
         "api_key": variables["DEMO_API_KEY"],
         "docs": f"{site}/api/docs/",
@@ -279,6 +312,7 @@ def describe(variables: dict[str, str], web_port: int, carrier_port: int) -> dic
 
 
 def show(facts: dict[str, str], seconds: float) -> None:
+    kafka = f"  Kafka   {facts['kafka']}   messaging.events and messaging.commands\n" if "kafka" in facts else ""
     print(
         f"""
 Ready after {seconds:.0f} s. Ctrl-C stops everything; the data stays until `make reset`.
@@ -287,7 +321,7 @@ Ready after {seconds:.0f} s. Ctrl-C stops everything; the data stays until `make
   Docs    {facts["docs"]}   every call, to be tried with that key
   Admin   {facts["admin"]}   {facts["admin_user"]} / {facts["admin_password"]}
   Inbox   {facts["inbox"]}   what the simulated phones receive
-  Facts   {os.path.relpath(LOCAL / "demo.json")}   the same for scripts
+{kafka}  Facts   {os.path.relpath(LOCAL / "demo.json")}   the same for scripts
 
 Send a message:
 

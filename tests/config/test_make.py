@@ -57,6 +57,7 @@ def test_bare_make_lists_what_there_is() -> None:
         "setup",
         "up",
         "test",
+        "fuzz",
         "bench",
         "lint",
         "lock",

@@ -31,6 +31,35 @@ def children(tmp_path: Path) -> Children:
     return Children(Console(), tmp_path, dict(os.environ))
 
 
+def test_kafka_is_there_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    asked = {}
+    for value in ("", "0", "1"):
+        monkeypatch.setenv("KAFKA", value)
+        asked[value] = up.kafka_port() > 0
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka.example.com:9092")
+
+    beside_another = up.kafka_port()
+
+    assert asked == {"": False, "0": False, "1": True}
+    assert beside_another == 0
+    monkeypatch.setenv("KAFKA", "yes")
+    with pytest.raises(LocalError, match="KAFKA must be 1 or 0"):
+        up.kafka_port()
+
+
+def test_the_address_of_the_embedded_broker_is_told_to_every_process(
+    local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1/messaging")
+    known = up.load_secrets(local / "secrets.json")
+
+    variables = up.environment(known, None, 8000, 18000, [], 19092)
+
+    assert variables["KAFKA_BOOTSTRAP_SERVERS"] == "127.0.0.1:19092"
+    assert "KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:19092" in (local / "env").read_text()
+
+
 def test_secrets_are_generated_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
 
@@ -118,7 +147,7 @@ def test_variables_set_outside_win(local: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
     known = up.load_secrets(local / "secrets.json")
 
-    variables = up.environment(known, None, 8000, 18000, [{"slug": "carrier-a", "token": "t"}])
+    variables = up.environment(known, None, 8000, 18000, [{"slug": "carrier-a", "token": "t"}], 0)
 
     assert variables["DATABASE_URL"] == "postgresql://user@db.example/messaging"
     assert variables["BROKER_URL"] == "amqp://rabbit.example"
@@ -130,7 +159,7 @@ def test_hints_go_over_the_database_where_no_broker_is_named(local: Path, monkey
     monkeypatch.setenv("DATABASE_URL", "postgresql://user@db.example/messaging")
     monkeypatch.delenv("BROKER_URL")
 
-    variables = up.environment(up.load_secrets(local / "secrets.json"), None, 8000, 18000, [])
+    variables = up.environment(up.load_secrets(local / "secrets.json"), None, 8000, 18000, [], 0)
 
     assert variables["BROKER_URL"] == variables["DATABASE_URL"]
     assert f"BROKER_URL={variables['BROKER_URL']}\n" in (local / "env").read_text()

@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 import requests
+from confluent_kafka import Consumer, Producer
 
 from config.local import pytest_plugin, up
-from config.local.postgres import LocalError
+from config.local.postgres import LocalError, free_port
 from tests.config.processes import ends
+from tests.kafka import command
 
 CARRIERS = 4  # ports: control and three carriers
 
@@ -44,7 +46,8 @@ def ports_in_a_row(count: int) -> int:
 
 def start(local: Path, web_port: int, carrier_port: int) -> subprocess.Popen[str]:
     of_the_test_run = {*pytest_plugin.ENVIRONMENT, "DATABASE_URL"}
-    own = {"LOCAL_DIR": str(local), "WEB_PORT": str(web_port), "CARRIER_PORT": str(carrier_port), "ENV_FILE": ""}
+    ports = {"WEB_PORT": str(web_port), "CARRIER_PORT": str(carrier_port), "KAFKA_PORT": str(free_port())}
+    own = {"LOCAL_DIR": str(local), **ports, "KAFKA": "1", "ENV_FILE": ""}
     variables = {name: value for name, value in os.environ.items() if name not in of_the_test_run} | own
     return subprocess.Popen(
         [sys.executable, "-m", "config.local.up"], cwd=up.BASE_DIR, env=variables, stdout=subprocess.PIPE, text=True
@@ -93,14 +96,36 @@ def test_printed_line_sends_a_message_that_arrives_and_ctrl_c_stops_everything(l
         inbox = requests.get(f"{facts['inbox']}api/inbox", timeout=5).json()["messages"]
         assert [received["to"] for received in inbox] == [message["to"]]
         assert_admin_opens(facts)
+        assert_command_arrives(facts, message["to"])
         database = int((local / "postgres" / "postmaster.pid").read_text().split("\n")[0])
     finally:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert re.findall(r"up \| (\w+) stopped", rest) == ["web", "worker", "sweeper", "carriers", "database"]
+    assert re.findall(r"up \| (\w+) stopped", rest) == [
+        *("web", "worker", "sweeper", "relay", "bridge"),
+        *("carriers", "kafka", "database"),
+    ]
     assert ends(database)
     up.require_free("WEB_PORT", [web_port, *range(carrier_port, carrier_port + CARRIERS)])
+
+
+def assert_command_arrives(facts: dict[str, str], to: str) -> None:
+    """A command from Kafka is a message, and its events come back by Kafka."""
+    producer = Producer({"bootstrap.servers": facts["kafka"]})
+    producer.produce("messaging.commands", json.dumps(command("core-backend", {"to": to, "text": "By Kafka."})))
+    assert producer.flush(10) == 0
+    settings = {"group.id": "test", "auto.offset.reset": "earliest", "session.timeout.ms": 6000}
+    consumer = Consumer({"bootstrap.servers": facts["kafka"], **settings})
+    consumer.subscribe(["messaging.events"])
+    delivered: set[bytes | None] = set()
+    deadline = time.monotonic() + 40
+    while len(delivered) < 2 and time.monotonic() < deadline:
+        record = consumer.poll(1)
+        if record and not record.error() and b'"type":"message.delivered"' in record.value():
+            delivered.add(record.key())
+    consumer.close()
+    assert len(delivered) == 2  # the one that was posted, too
 
 
 def assert_admin_opens(facts: dict[str, str]) -> None:
