@@ -15,6 +15,7 @@ EXAMPLE = (BASE_DIR / ".env.example").read_text()
 # Variables of the launcher, of tests and of libraries, and files instead of values.
 ELSEWHERE = {
     "WEB_PORT",
+    "KAFKA_PORT",
     "CARRIER_PORT",
     "RABBITMQ_URL",
     "KAFKA_URL",
