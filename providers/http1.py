@@ -158,13 +158,16 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[HttpResponse] | None = None
+        self._headers: dict[str, str] = {}
         self._keep = True  # another exchange may follow
         self._idle_since = self._loop.time()
 
     @property
     def reusable(self) -> bool:
-        idle = self._answer is None and self._keep and self._transport is not None
-        return idle and self._loop.time() - self._idle_since < KEEP_ALIVE
+        if self._answer is not None or not self._keep or self._transport is None:
+            return False
+        # The server's goodbye may be here before connection_lost is: what is written then goes nowhere, in silence.
+        return not self._transport.is_closing() and self._loop.time() - self._idle_since < KEEP_ALIVE
 
     async def exchange(self, message: bytes) -> HttpResponse:
         if self._transport is None:
@@ -226,7 +229,8 @@ class Connection(asyncio.Protocol):
     # --- the parser's calls ---
 
     def on_message_begin(self) -> None:
-        self._keep = False  # a second answer in the same breath
+        self._keep = False
+        self._headers = {}  # those of an answer before are the caller's now
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -246,13 +250,15 @@ class Connection(asyncio.Protocol):
         if self._parser.get_status_code() < 200:  # 100 Continue and its like: the answer is still to come
             self._forget()
             return
+        if self._answer is None or self._answer.done():
+            return  # a second one in the same breath: whatever it is an answer to, this connection is not used again
         self._keep = bool(self._parser.should_keep_alive())
         self._complete()
 
     # ---
 
     def _forget(self) -> None:
-        self._headers: dict[str, str] = {}
+        self._headers = {}
         self._body = bytearray()
         self._head_size = 0
         self._in_body = self._framed = False
@@ -293,6 +299,8 @@ def _decoded(encoding: str, body: bytes) -> bytes:
         raise InvalidAnswer from None
     if len(plain) > ANSWER_LIMIT:
         raise AnswerTooLarge
+    if body and not unpacking.eof:
+        raise InvalidAnswer  # its end is missing
     return plain
 
 

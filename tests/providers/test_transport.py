@@ -382,6 +382,33 @@ def test_an_answer_nobody_asked_for_is_not_given_to_the_next_call(serve, build):
     assert (server.connections, len(server.requests)) == (2, 2)
 
 
+def test_two_answers_in_one_breath_are_not_mixed_and_end_the_connection(serve, build):
+    server = serve(saying(OK + OK.replace(b"ok", b"no").replace(b"one", b"two")))
+    shared = build()
+
+    first, second = shared.fetch(post(server.url)), shared.fetch(post(server.url))
+
+    assert first == second == HttpResponse(200, {"content-length": "2", "x-vendor": "one"}, b"ok")
+    assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def test_a_connection_on_which_the_server_has_said_goodbye_is_not_used_again():
+    class Wire(asyncio.Transport):
+        closing = False
+
+        def is_closing(self) -> bool:
+            return self.closing
+
+    async def connected() -> tuple[bool, bool]:
+        connection, wire = http1.Connection(1.0), Wire()
+        connection.connection_made(wire)
+        before = connection.reusable
+        wire.closing = True
+        return before, connection.reusable
+
+    assert asyncio.run(connected()) == (True, False)
+
+
 # --- surely not processed -------------------------------------------------------------------------
 
 
@@ -643,6 +670,7 @@ def test_a_kept_connection_that_drops_after_the_request_is_not_tried_again(serve
         b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\ncut",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\n" + gzip.compress(b"text")[:12],
         b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 5\r\n\r\nplain",
         b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX-Endless: " + b"x" * 200_000,
@@ -650,8 +678,8 @@ def test_a_kept_connection_that_drops_after_the_request_is_not_tried_again(serve
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     ],
     ids=[
-        *("other protocol", "status", "length", "cut", "chunk", "encoding", "other encoding", "header", "endless"),
-        *("upgrade", "two lengths"),
+        *("other protocol", "status", "length", "cut", "chunk", "encoding", "cut encoding", "other encoding"),
+        *("header", "endless", "upgrade", "two lengths"),
     ],
 )
 def test_an_answer_that_is_not_http_is_ambiguous(serve, build, answer):
