@@ -100,12 +100,15 @@ def take(records: Sequence[Incoming]) -> list[Incoming]:
         with reserved(commands) as rooms, transaction.atomic():
             done = iter(carry_out(commands, rooms))
             refusals = [refusal if isinstance(refusal, Refusal) else next(done) for refusal in found]
-            if any(isinstance(refusal, IdempotencyInProgress) for refusal in refusals):
-                raise Busy("a request with the same idempotency key is still running")
+            for refusal in refusals:
+                if isinstance(refusal, IdempotencyInProgress):
+                    raise refusal  # as such, so that no place under a limit counts as used
             _bury(records, refusals)
         return [record for record, refusal in zip(records, refusals, strict=True) if isinstance(refusal, RateLimited)]
-    except (OperationalError, InterfaceError, Busy):
+    except (OperationalError, InterfaceError):
         raise
+    except IdempotencyInProgress as error:
+        raise Busy("a request with the same idempotency key is still running") from error
     except Exception as error:
         log.exception("unexpected error in a group of commands", extra={"count": len(records)})
         if len(records) == 1:

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from messaging import bodies, cancellation, clients, idempotency, intake, quotas, schema
 from messaging.clients import Caller
-from messaging.errors import AlreadyClosed, AlreadyLeft, ClientDisabled, MissingScope, Refusal, UnknownObject
+from messaging.errors import AlreadyClosed, AlreadyLeft, ClientDisabled, MissingScope, RateLimited, Refusal, UnknownObject
 from messaging.idempotency import Answer, Claim
 from messaging.models import DeadLetter
 from messaging.quotas import Room
@@ -86,20 +86,27 @@ def claimed_source(value: bytes | None) -> uuid.UUID | None:
 @contextmanager
 def reserved(commands: Sequence[Command]) -> Iterator[Rooms]:
     """Places under the limits of their clients, to be taken before the transaction begins."""
-    wanted = Counter(command.caller for command in commands if command.type == SEND)
+    wanted = Counter(command.caller.id for command in commands if command.type == SEND)
+    callers = {command.caller.id: command.caller for command in commands}  # its limits may change between two commands
     with ExitStack() as stack:
-        yield {caller.id: stack.enter_context(quotas.reserve(caller, count)) for caller, count in wanted.items()}
+        yield {client: stack.enter_context(quotas.reserve(callers[client], n)) for client, n in wanted.items()}
 
 
 def carry_out(commands: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
     """In their order and in the caller's transaction; sends that follow each other share their statements.
 
-    None stands for done, also where it was done before.
+    None stands for done, also where it was done before. RateLimited: to be brought again, in the same order.
     """
     found: list[Refusal | None] = []
+    late: dict[uuid.UUID, Refusal] = {}
     for kind, group in groupby(commands, key=lambda command: command.type):
         run = list(group)
-        found += _send(run, rooms) if kind == SEND else map(_cancel, run)
+        if kind == SEND:
+            results = _send(run, rooms)
+            late |= {c.caller.id: r for c, r in zip(run, results, strict=True) if isinstance(r, RateLimited)}
+            found += results
+        else:  # what it calls back may be among those that wait
+            found += [late.get(command.caller.id) or _cancel(command) for command in run]
     return found
 
 

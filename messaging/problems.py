@@ -38,7 +38,7 @@ def handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
         case OperationalError() | InterfaceError() | InternalError() | IntegrityError():
             # Asking again helps: the server is away or read-only for now, or a row that was there is gone.
             log.error("database error in a request", exc_info=error)
-            return answer(DatabaseAway("Nothing was stored. Ask again.", retry_after=2))
+            return answer(DatabaseAway("It may have been carried out: ask again, with the same Idempotency-Key.", retry_after=2))
     log.error("unexpected error in a request", exc_info=error)
     return _plain(500)
 

@@ -3,11 +3,14 @@
 import itertools
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from django.db import connection, transaction
 
-from messaging import bridge, commands
+from messaging import bridge, commands, idempotency
 from messaging.errors import Refusal
 from messaging.kafka import Incoming
 from messaging.models import DeadLetter, Event, IdempotencyKey, Message, Suppression
@@ -212,6 +215,60 @@ def test_what_is_over_the_rate_of_its_client_waits_and_the_rest_is_taken(source)
 
     assert waiting == [group[2]]
     assert (source.messages.count(), other.messages.count(), buried()) == (3, 1, [])
+
+
+def test_a_cancel_waits_with_the_command_that_it_calls_back(source):
+    other = ClientFactory(slug="kyc", kafka_enabled=True)
+    theirs = MessageFactory(client=other)
+    type(source).objects.filter(pk=source.pk).update(rate_limit=1)
+    group = [
+        record(command(source, GOOD, id="key-1")),
+        record(command(source, GOOD, id="key-2")),
+        record(command(source, {"command_id": "key-2"}, type=CANCEL)),
+        record(command(other, {"id": str(theirs.pk)}, type=CANCEL)),
+    ]
+
+    waiting = bridge.take(group)
+    wait_for(lambda: not bridge.take(waiting), 5)
+
+    assert waiting == group[1:3]
+    assert list(source.messages.order_by("id").values_list("status", flat=True)) == ["queued", "cancelled"]
+    assert (other.messages.get().status, buried()) == ("cancelled", [])
+
+
+def test_limits_that_change_within_a_group_lose_no_command(source):
+    raw = json.dumps(command(source, GOOD)).encode(), json.dumps(command(source, GOOD)).encode()
+    first, second = commands.read(None, raw[0]), commands.read(None, raw[1])
+    group = [replace(first, caller=replace(first.caller, rate_limit=100)), second]
+
+    with commands.reserved(group) as rooms:
+        found = commands.carry_out(group, rooms)
+
+    assert (found, source.messages.count()) == ([None, None], 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_group_that_must_wait_for_another_request_uses_nothing_of_the_quota(source, monkeypatch):
+    monkeypatch.setattr(idempotency, "LOCK_WAIT", "50ms")
+    type(source).objects.filter(pk=source.pk).update(daily_quota=1)
+    message = MessageFactory(client=source)
+    group = [record(command(source, GOOD)), record(command(source, {"id": str(message.pk)}, type=CANCEL))]
+
+    def take_elsewhere():
+        try:
+            return bridge.take(group)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            Message.objects.lock({message.pk})
+            taking = pool.submit(take_elsewhere)
+            with pytest.raises(bridge.Busy):
+                taking.result(10)
+        again = pool.submit(take_elsewhere).result(10)
+
+    assert (again, buried(), source.messages.count()) == ([], [], 2)
 
 
 def test_what_is_over_the_daily_quota_is_buried_and_repeats_cost_nothing_of_it(source):
