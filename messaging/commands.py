@@ -13,7 +13,15 @@ from django.db import transaction
 
 from messaging import bodies, cancellation, clients, idempotency, intake, quotas, schema
 from messaging.clients import Caller
-from messaging.errors import AlreadyClosed, AlreadyLeft, ClientDisabled, MissingScope, RateLimited, Refusal, UnknownObject
+from messaging.errors import (
+    AlreadyClosed,
+    AlreadyLeft,
+    ClientDisabled,
+    MissingScope,
+    RateLimited,
+    Refusal,
+    UnknownObject,
+)
 from messaging.idempotency import Answer, Claim
 from messaging.models import DeadLetter
 from messaging.quotas import Room

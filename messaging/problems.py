@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
 # Answers that no Refusal stands for: HTTP status -> code.
 CODES = {400: "bad_request", 405: "method_not_allowed", 500: "internal_error"}
+# A connection that breaks at the commit leaves open which side of it the request is on.
+IN_DOUBT = "It may have been carried out. Send it again with the same Idempotency-Key."
 
 
 def handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
@@ -38,7 +40,7 @@ def handler(error: Exception, context: Mapping[str, Any]) -> HttpResponse:
         case OperationalError() | InterfaceError() | InternalError() | IntegrityError():
             # Asking again helps: the server is away or read-only for now, or a row that was there is gone.
             log.error("database error in a request", exc_info=error)
-            return answer(DatabaseAway("It may have been carried out: ask again, with the same Idempotency-Key.", retry_after=2))
+            return answer(DatabaseAway(IN_DOUBT, retry_after=2))
     log.error("unexpected error in a request", exc_info=error)
     return _plain(500)
 

@@ -50,6 +50,12 @@ def test_what_is_empty_is_left_out():
     assert "Retry-After" not in answer
 
 
+def test_a_database_that_goes_away_leaves_open_whether_the_request_was_carried_out():
+    _, body = handle(raised(OperationalError("the connection is lost")))
+
+    assert body["detail"] == "It may have been carried out. Send it again with the same Idempotency-Key."
+
+
 def test_401_says_how_to_authenticate():
     answer, _ = handle(Unauthenticated())
 
