@@ -177,7 +177,8 @@ def _providers(providers: dict[int, Provider]) -> Iterator[Metric]:
     )
     enabled = GaugeMetricFamily("messaging_provider_enabled", "1 where staff let it be used.", labels=("provider",))
     states = {(row.provider_id, row.country): row.state for row in ProviderHealth.objects.all()}
-    marked = {key: state for key, state in states.items() if state != State.CLOSED}
+    # A provider made a moment ago is not in `providers` yet.
+    marked = {key: state for key, state in states.items() if state != State.CLOSED and key[0] in providers}
     for pk, country in sorted({(pk, "") for pk in providers} | marked.keys()):
         breaker.add_metric((providers[pk].slug, country), BREAKER[states.get((pk, country), State.CLOSED)])
     for provider in providers.values():

@@ -18,7 +18,7 @@ from tests.fleet import Fleet
 
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
-WAITING = 20_000
+WAITING = 40_000
 CODES = 60
 PAUSE = 0.15  # seconds between two codes
 
