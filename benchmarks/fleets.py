@@ -100,7 +100,7 @@ class Fleet:
 
 
 class Ours(Fleet):
-    """The product as README.md runs it in production: a worker per lane, a sweeper."""
+    """The product as in production: a worker per lane, one more for the lane under load, a sweeper."""
 
     application = "config.wsgi:application"
     groups = ("web", "workers")
@@ -122,8 +122,9 @@ class Ours(Fleet):
 
     def start_workers(self) -> list[Process]:
         options = ("--processes", "1", "--threads", "2", "--worker-shutdown-timeout", "20000")
+        lanes = {f"worker-{lane}": lane for lane in LANES} | {"worker-bulk-2": "bulk"}
         workers = [
-            self.start(f"worker-{lane}", "manage.py", "rundramatiq", "--queues", lane, *options) for lane in LANES
+            self.start(name, "manage.py", "run_worker", "--queues", lane, *options) for name, lane in lanes.items()
         ]
         return [*workers, self.start("sweeper", "manage.py", "run_sweeper")]
 

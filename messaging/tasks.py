@@ -21,6 +21,8 @@ FULL = 100  # of so many found there are more: no pause
 RECEIPTS_PAUSE = 0.05  # seconds: receipts come one by one and are applied in groups
 RECONCILE_PAUSE = 0.5
 HINT_PAUSE = 0.05  # seconds between two rounds of publishing: at most 20 hints a second and lane
+# A hint costs more than a message does. Who works on these lanes is busy when hints come often, and looks again anyway.
+UNHURRIED, LONG_PAUSE = {MessageClass.BULK, EVENTS}, 0.25
 
 
 class Loop(threading.Thread):
@@ -116,6 +118,7 @@ class Hints:
         self._news = threading.Event()
         self._lock = threading.Lock()
         self._pid = 0
+        self._due: dict[str, float] = {}  # time.monotonic() of a lane's next hint
 
     def add(self, lane: str) -> None:
         self._pending.add(lane)
@@ -132,15 +135,19 @@ class Hints:
             self._news.wait()
             self._news.clear()
             while self._pending:
-                lane = self._pending.pop()
-                try:
-                    ACTORS[lane].send()
-                    away = False
-                except Exception as error:  # whatever the broker's client raises: a hint may be lost
-                    if not away:
-                        log.warning("the broker is away, workers poll: %s", type(error).__name__)
-                    away = True
-            threading.Event().wait(HINT_PAUSE)
+                for lane in tuple(self._pending):
+                    if time.monotonic() < self._due.get(lane, 0.0):
+                        continue
+                    self._pending.discard(lane)
+                    self._due[lane] = time.monotonic() + (LONG_PAUSE if lane in UNHURRIED else HINT_PAUSE)
+                    try:
+                        ACTORS[lane].send()
+                        away = False
+                    except Exception as error:  # whatever the broker's client raises: a hint may be lost
+                        if not away:
+                            log.warning("the broker is away, workers poll: %s", type(error).__name__)
+                        away = True
+                threading.Event().wait(HINT_PAUSE)
 
 
 _hints = Hints()
