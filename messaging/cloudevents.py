@@ -2,10 +2,12 @@
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 from django.conf import settings
+
+from messaging.models import rfc3339
 
 MEDIA_TYPE = "application/cloudevents+json"
 SCHEMAS_PATH = "/api/events/schemas/"
@@ -32,7 +34,7 @@ def encode(event: Told) -> bytes:
         "source": settings.PUBLIC_URL,
         "type": event.type,
         "subject": event.subject,
-        "time": event.created_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "time": rfc3339(event.created_at),
         "datacontenttype": "application/json",
         "dataschema": schema_url(event.type),
         "sequence": event.sequence,

@@ -57,7 +57,7 @@ def once(
     """Does the work and stores its answer in one transaction, or gives the answer that the first request got.
 
     A request is its operation and its data. Without a key the work is simply done. What `work` raises
-    leaves the key free. `keeps`: the work is one statement, which has KEEP in it. Raises IdempotencyMismatch,
+    leaves the key free. `keeps`: the work is one statement, which has `keep` in it. Raises IdempotencyMismatch,
     IdempotencyInProgress, InvalidRequest for a bad key.
     """
     if key is None:

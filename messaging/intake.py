@@ -15,7 +15,7 @@ from messaging.clients import Caller
 from messaging.drafts import MAX_SEGMENTS, Draft
 from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
 from messaging.idempotency import Answer, Claim, claim_params, keep, once, once_each
-from messaging.models import uuid7
+from messaging.models import rfc3339, uuid7
 from messaging.moves import EVENT_DATA
 from messaging.quotas import Room, reserve
 from messaging.states import MessageClass, Status
@@ -244,8 +244,8 @@ _INSERT_WITH_ANSWER = _statement(f""", kept AS ({keep(_ANSWER, "m")}
 
 
 def _body(stored: Stored) -> dict[str, Any]:
-    row = {"status": Status(stored.status).value, "created_at": _iso(stored.created_at)}
-    return {**_known(stored.prepared), **row, "expires_at": _iso(stored.expires_at)}
+    row = {"status": Status(stored.status).value, "created_at": rfc3339(stored.created_at)}
+    return {**_known(stored.prepared), **row, "expires_at": rfc3339(stored.expires_at)}
 
 
 def _known(prepared: Prepared) -> dict[str, Any]:
@@ -267,7 +267,3 @@ def _known(prepared: Prepared) -> dict[str, Any]:
         "created_at": "",
         "expires_at": "",
     }
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 import uuid_utils.compat
 from django.contrib.postgres.fields import ArrayField
@@ -21,6 +22,11 @@ E164 = RegexValidator(r"^\+[1-9][0-9]{6,14}\Z", "E.164 with the plus.")
 def uuid7() -> uuid.UUID:
     """RFC 9562 version 7: ordered by time, so new rows land at one end of every index."""
     return uuid_utils.compat.uuid7()
+
+
+def rfc3339(moment: datetime) -> str:
+    """In UTC, to the millisecond: as answers and events tell a time."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def choices(words: Iterable[str]) -> list[tuple[str, str]]:

@@ -1,9 +1,9 @@
 """Rows as the API shows them."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from messaging.models import Attempt, Message
+from messaging.models import Attempt, Message, rfc3339
 
 
 def message_body(message: Message) -> dict[str, Any]:
@@ -48,4 +48,4 @@ def attempt_body(attempt: Attempt) -> dict[str, Any]:
 
 def moment(value: datetime | None) -> str | None:
     """RFC 3339 in UTC, to the millisecond."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
+    return rfc3339(value) if value else None
