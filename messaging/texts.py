@@ -37,7 +37,7 @@ def render(*, client: str, name: str, locale: str, params: Mapping[str, str]) ->
 
     Raises InvalidRequest for an unknown template, a missing and an unknown parameter.
     """
-    text = _find(client, name, locale)
+    text = _find(client, name, locale)[1]
     if text is None:
         raise InvalidRequest(errors=(FieldError("template", "unknown_template", "There is no such template."),))
     needed = set(PARAMETER.findall(text))
@@ -55,12 +55,17 @@ def render(*, client: str, name: str, locale: str, params: Mapping[str, str]) ->
     return PARAMETER.sub(lambda match: params[match[1]], text)
 
 
+def locale_of(*, client: str, name: str, locale: str) -> str:
+    """The locale, in lower case, of the text that `render` takes; empty where there is no such template."""
+    return _find(client, name, locale)[0]
+
+
 def has_stray_brace(text: str) -> bool:
     """A mistyped parameter such as {Name} or {name would go out to people as it stands."""
     return not set("{}").isdisjoint(PARAMETER.sub("", text))
 
 
-def _find(client: str, name: str, locale: str) -> str | None:
+def _find(client: str, name: str, locale: str) -> tuple[str, str | None]:
     table = edited.get()
     wanted = _tag(locale)
     for tag in dict.fromkeys((wanted, wanted.partition("-")[0], DEFAULT_LOCALE)):
@@ -68,8 +73,8 @@ def _find(client: str, name: str, locale: str) -> str | None:
             continue
         text = table.get((client, name, tag)) or table.get(("", name, tag)) or shipped(name, tag)
         if text is not None:
-            return text
-    return None
+            return tag, text
+    return "", None
 
 
 def _tag(locale: str) -> str:
