@@ -5,6 +5,7 @@ A text is stored with `{code}` in place of the digits; only the worker that hand
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from routing.encoding import measure
 
 PLACEHOLDER = "{code}"
 TEMPLATE = "code"
+OURS = frozenset({"code", "minutes"})  # parameters that are not in a context
 APP_HASH = re.compile(r"[A-Za-z0-9+/]{11}")
 RETRIEVER_BYTES = 140
 
@@ -59,7 +61,7 @@ def compose(
     """
     found = texts.locale_of(client=client, name=template, locale=locale) or texts.DEFAULT_LOCALE
     params = {**_shown(context, found), "minutes": _duration(minutes, found), "code": PLACEHOLDER}
-    lines = [texts.render(client=client, name=template, locale=found, params=params)]
+    lines = [_render(client, template, found, params)]
     # WebOTP reads the last line and no other (wicg.github.io/sms-one-time-codes, parsing); Android wants its hash in
     # the message (developers.google.com/identity/sms-retriever/verify), at the end when nothing else claims it.
     if app_hash:
@@ -105,10 +107,25 @@ def problems(text_sample: str, app_hash: str) -> list[str]:
     return found
 
 
+def _render(client: str, template: str, locale: str, params: Mapping[str, str]) -> str:
+    try:
+        return texts.render(client=client, name=template, locale=locale, params=params)
+    except InvalidRequest as refusal:
+        raise InvalidRequest(errors=tuple(_as_ours(error) for error in refusal.errors)) from None
+
+
+def _as_ours(error: FieldError) -> FieldError:
+    """A caller has no `params` here: it has a context, and what else is wrong is the template's fault."""
+    name = error.field.removeprefix("params.")
+    if name in OURS:
+        return FieldError("template", error.code, f"Staff must put {{{name}}} into the text of this template.")
+    return replace(error, field=error.field.replace("params.", "context.", 1))
+
+
 def _bytes(text: str) -> int:
     """Google does not say in which encoding it counts: the greater of UTF-8 and what UCS-2 takes on the air."""
-    on_the_air = 2 * measure(text).units if measure(text).name == "ucs2" else 0
-    return max(len(text.encode()), on_the_air)
+    encoding = measure(text)
+    return max(len(text.encode()), 2 * encoding.units if encoding.name == "ucs2" else 0)
 
 
 def _language(msisdn: str, country: str) -> str:
@@ -122,7 +139,9 @@ def _shown(context: Mapping[str, str], locale: str) -> dict[str, str]:
     unsafe = [name for name, value in context.items() if _UNSAFE.search(value)]
     if unsafe:
         message = "Braces and control characters cannot be shown in a text."
-        raise InvalidRequest(errors=tuple(FieldError(f"context.{name}", "invalid", message) for name in sorted(unsafe)))
+        raise InvalidRequest(
+            errors=tuple(FieldError(f"context.{name}", "bad_format", message) for name in sorted(unsafe))
+        )
     shown = dict(context)
     if "amount" in shown:
         shown["amount"] = _amount(shown["amount"], shown.get("currency", ""), locale)
@@ -133,8 +152,8 @@ def _amount(value: str, currency: str, locale: str) -> str:
     """With the decimals of the currency, or more where more were given: what is shown is what is agreed to."""
     amount = _AMOUNT.fullmatch(value)
     if amount is None:
-        raise InvalidRequest(errors=(FieldError("context.amount", "invalid", "A decimal number is needed."),))
-    decimals = max(get_currency_precision(currency), len(amount[1] or ""))
+        raise InvalidRequest(errors=(FieldError("context.amount", "bad_format", "A decimal number is needed."),))
+    decimals = max(get_currency_precision(currency), len((amount[1] or "").rstrip("0")))
     pattern = "#,##0" + ("." + "0" * decimals if decimals else "")
     return format_decimal(Decimal(value), format=pattern, locale=_babel(locale)).translate(_PLAIN)
 
@@ -147,10 +166,7 @@ def _duration(minutes: int, locale: str) -> str:
 
 @lru_cache(maxsize=256)
 def _babel(locale: str) -> Locale:
-    """A template may be stored under a tag that CLDR does not know."""
-    for tag in (locale, locale.partition("-")[0]):
-        try:
-            return Locale.parse(tag, sep="-")
-        except (ValueError, UnknownLocaleError):
-            continue
-    return Locale(texts.DEFAULT_LOCALE)
+    try:
+        return Locale.parse(locale, sep="-")
+    except (ValueError, UnknownLocaleError):  # a template may be stored under any tag
+        return Locale(texts.DEFAULT_LOCALE)
