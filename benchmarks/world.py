@@ -133,6 +133,7 @@ class World:
             "ENV_FILE": "",
             "SECRET_KEY": secrets.token_urlsafe(50),
             "CREDENTIALS_KEYS": "1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
+            "OTP_KEYS": "1:" + base64.b64encode(secrets.token_bytes(32)).decode(),
             "BROKER_URL": broker_url,
             "DEBUG": "false",
             "HTTPS": "false",  # nothing but loopback is served; TLS ends at the proxy in production

@@ -101,6 +101,7 @@ INSTALLED_APPS = [
     "providers",
     "routing",
     "messaging",
+    "verification",
 ]
 MIDDLEWARE = [
     "config.requests.RequestMiddleware",
@@ -240,6 +241,8 @@ KAFKA_LANE_LIMIT = count("KAFKA_LANE_LIMIT", 50_000)
 
 # "2:<base64 of 32 bytes>,1:<...>": the first encrypts, all decrypt.
 CREDENTIALS_KEYS = required("CREDENTIALS_KEYS", "id:base64 of 32 random bytes, the newest first")
+# In the same form: new challenges use the first; an old one is needed until the last of its challenges is closed.
+OTP_KEYS = required("OTP_KEYS", "id:base64 of 32 random bytes, the newest first")
 
 # --- delivery (seconds) ---------------------------------------------------------------------------
 
@@ -280,7 +283,30 @@ REPORTING_CURRENCY = str(env.str("REPORTING_CURRENCY", default="EUR"))
 if not re.fullmatch("[A-Z]{3}", REPORTING_CURRENCY):
     raise ImproperlyConfigured(f"REPORTING_CURRENCY must be like EUR (ISO 4217), it is {REPORTING_CURRENCY!r}.")
 # (dotted path, seconds): run by the sweeper's leader.
-PERIODIC: list[tuple[str, float]] = []
+PERIODIC: list[tuple[str, float]] = [
+    ("verification.maintenance.expire", 1),
+    ("verification.maintenance.purge", 60),
+]
+# Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
+MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
+
+# --- verification ---------------------------------------------------------------------------------
+
+VERIFY_LIMITS = {  # per number, /24 or /64 network, device, ten thousand neighbouring numbers; wrong guesses per number
+    "number_hour": count("VERIFY_NUMBER_HOUR", 5),
+    "number_day": count("VERIFY_NUMBER_DAY", 10),
+    "ip_hour": count("VERIFY_IP_HOUR", 10),
+    "ip_day": count("VERIFY_IP_DAY", 50),
+    "prefix_hour": count("VERIFY_PREFIX_HOUR", 30),
+    "failed_hour": count("VERIFY_FAILED_HOUR", 10),
+    "failed_day": count("VERIFY_FAILED_DAY", 30),
+    "failed_row": count("VERIFY_FAILED_ROW", 100),
+}
+# "+15005550006=123456,...": nothing is sent to them and the code is always that. `check --deploy` refuses any.
+VERIFY_TEST_NUMBERS: dict[str, str] = env.dict("VERIFY_TEST_NUMBERS", default={})
+for _number, _code in VERIFY_TEST_NUMBERS.items():
+    if not re.fullmatch(r"\+[1-9][0-9]{6,14}", _number) or not re.fullmatch("[0-9]{4,10}", _code):
+        raise ImproperlyConfigured("VERIFY_TEST_NUMBERS must be like +15005550006=123456,+15005550007=654321.")
 
 # --- doors ----------------------------------------------------------------------------------------
 
@@ -352,7 +378,7 @@ LOGGING = {
     # What libraries say at DEBUG quotes parameters, frames and bodies.
     "root": {"handlers": ["stderr"], "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL},
     "loggers": {
-        **{name: {"level": LOG_LEVEL} for name in ("config", "messaging", "providers", "routing")},
+        **{name: {"level": LOG_LEVEL} for name in ("config", "messaging", "providers", "routing", "verification")},
         # Named, so that Django's own handlers are taken away. Its line for a 4xx says less than ours.
         "django": {"level": _QUIET},
         "django.request": {"level": "ERROR"},

@@ -5,6 +5,7 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("", include("verification.urls")),
     path("", include("messaging.urls")),
 ]
 

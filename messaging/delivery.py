@@ -19,9 +19,10 @@ from django.conf import settings
 from django.db import transaction
 
 from messaging import outbox, receipts, reconcile, submissions
-from messaging.models import Message, uuid7
+from messaging.models import Message
 from messaging.moves import Locked, Move
-from messaging.planning import Due, Go, Later, Stop, plan
+from messaging.planning import Due, Go, Later, Step, Stop, plan
+from messaging.rendering import Asked, render
 from messaging.states import AttemptStatus, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS, count_messages
 from providers import health, throughput
@@ -82,7 +83,7 @@ def claim(lane: str, limit: int) -> tuple[list[Offer], int]:
         if not due:
             return [], 0
         tokens = throughput.reserve({route.id: route.rate for route in book.routes.values()})
-        steps = [(message, plan(message, book, board, tokens)) for message in due]
+        steps = _rendered([(message, plan(message, book, board, tokens)) for message in due])
         tokens.save()
         stopped = [Move(m.id, step.to, error_code=step.code) for m, step in steps if isinstance(step, Stop)]
         Message.objects.transition(stopped)
@@ -91,6 +92,28 @@ def claim(lane: str, limit: int) -> tuple[list[Offer], int]:
         started = _intend(going)
     offers = [_offer(message, step, started[message.id], since) for message, step in going]
     return offers, len(due)
+
+
+def _rendered(steps: Sequence[tuple[Due, Step]]) -> list[tuple[Due, Step]]:
+    """Fills in the texts that are not stored whole; what must not be sent any more stops here."""
+    asked = [
+        (message.renderer, Asked(step.attempt_id, message.id, message.text))
+        for message, step in steps
+        if message.renderer and isinstance(step, Go)
+    ]
+    if not asked:
+        return list(steps)
+    texts = render(asked)
+    found: list[tuple[Due, Step]] = []
+    for message, step in steps:
+        if message.renderer and isinstance(step, Go):
+            text = texts.get(step.attempt_id)
+            if text is None:
+                step = Stop(Status.CANCELLED, "challenge_closed")
+            else:
+                message = replace(message, text=text)
+        found.append((message, step))
+    return found
 
 
 def _put_off(steps: Sequence[tuple[Due, Later]]) -> None:
@@ -116,7 +139,7 @@ def _intend(steps: Sequence[tuple[Due, Go]]) -> dict[uuid.UUID, tuple[uuid.UUID,
     values = [
         {
             "message_id": message.id,
-            "attempt_id": uuid7(),
+            "attempt_id": step.attempt_id,
             "our_reference": uuid.UUID(bytes=secrets.token_bytes(16)),
             "provider_id": step.route.id,
             "sender": message.sender or step.route.sender,
@@ -178,7 +201,7 @@ _DUE = """
 SELECT m.id, m.message_class, m."to", m.country, m.text, m.encoding, m.segments, m.sender, c.slug, m.spent, m.rounds,
   m.tried, m.barred, m.expires_at, extract(epoch FROM m.expires_at - clock_timestamp())::float8, clock_timestamp(),
   EXISTS (SELECT FROM messaging_suppression s
-    WHERE s.msisdn = m."to" AND (s.client_id IS NULL OR s.client_id = m.client_id))
+    WHERE s.msisdn = m."to" AND (s.client_id IS NULL OR s.client_id = m.client_id)), m.renderer
 FROM messaging_message m JOIN messaging_client c ON c.id = m.client_id
 WHERE m.status = 'queued' AND m.message_class = %(lane)s AND m.not_before <= clock_timestamp()
 ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED

@@ -61,6 +61,11 @@ class Draft:
     send_at: datetime | None = None
     reference: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    # For doors of our own; no caller names them.
+    renderer: str = ""
+    sample: str = field(default="", repr=False)  # as the rendered text will look: for its size and price
+    tried: tuple[int, ...] = ()  # providers that the first round leaves out
+    failover_after: int | None = None  # seconds without a receipt
 
 
 def read(data: Any) -> Draft:
@@ -68,7 +73,7 @@ def read(data: Any) -> Draft:
 
     Raises InvalidRequest with an error for every wrong field.
     """
-    reader = _Reader(data, FIELDS)
+    reader = Reader(data, FIELDS)
     reader.one_text()
     message_class = reader.message_class()
     msisdn, country = reader.to()
@@ -95,7 +100,7 @@ def read_batch(data: Any) -> list[Any]:
 
     Raises InvalidRequest.
     """
-    reader = _Reader(data, BATCH_FIELDS)
+    reader = Reader(data, BATCH_FIELDS)
     messages = reader.messages()
     reader.finish()
     return messages
@@ -109,7 +114,7 @@ def batch_size(data: Any) -> int:
 
 def read_quote(data: Any) -> Draft:
     """Reads the body of `POST /api/v1/quotes`, by the rules for a message. Raises InvalidRequest."""
-    reader = _Reader(data, QUOTE_FIELDS)
+    reader = Reader(data, QUOTE_FIELDS)
     message_class = reader.message_class()
     msisdn, country = reader.to()
     draft = Draft(
@@ -124,23 +129,23 @@ def read_quote(data: Any) -> Draft:
     return draft
 
 
-class _Reader:
+class Reader:
     """Reads field by field and collects what is wrong; a wrong field reads as empty."""
 
     def __init__(self, data: Any, fields: frozenset[str]) -> None:
         if not isinstance(data, dict):
             raise InvalidRequest(errors=(FieldError("", "wrong_type", "A JSON object is expected."),))
         self._data = data
-        self._errors: list[FieldError] = []
+        self.errors: list[FieldError] = []
         for name in sorted(data.keys() - fields)[:MAX_UNKNOWN]:
             self.wrong(clean(name), "unknown_field", "There is no such field.")
 
     def wrong(self, name: str, code: str, message: str) -> None:
-        self._errors.append(FieldError(name, code, message))
+        self.errors.append(FieldError(name, code, message))
 
     def finish(self) -> None:
-        if self._errors:
-            raise InvalidRequest(errors=tuple(sorted(self._errors, key=lambda error: error.field)))
+        if self.errors:
+            raise InvalidRequest(errors=tuple(sorted(self.errors, key=lambda error: error.field)))
 
     def string(self, name: str, *, longest: int, label: str = "") -> str:
         value = self._data.get(name, "")
@@ -265,7 +270,7 @@ class _Reader:
         return value
 
     def _failed(self, name: str) -> bool:
-        return any(error.field == name for error in self._errors)
+        return any(error.field == name for error in self.errors)
 
 
 def _unstorable(value: str) -> str:

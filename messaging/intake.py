@@ -119,6 +119,17 @@ def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusa
     return [result if isinstance(result, Refusal) else result.prepared.id for result in results]
 
 
+def accept_draft(caller: Caller, draft: Draft, room: Room) -> Stored:
+    """Accepts what another app has drafted, in the caller's transaction and in `room`. Raises Refusal."""
+    if room.places <= room.spent and room.refusal:
+        raise room.refusal
+    stored = _insert(caller, [prepare(caller, draft)], None)
+    if not stored:
+        raise Suppressed
+    room.spent += 1
+    return next(iter(stored.values()))
+
+
 def _accept(caller: Caller, items: Sequence[Any], room: Room, claim: Claim | None = None) -> list[Stored | Refusal]:
     """`claim`: of the one item that there is then; its answer is stored with it."""
     results: list[Prepared | Refusal] = []
@@ -145,7 +156,7 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
     text = draft.text
     if draft.template:
         text = texts.render(client=caller.slug, name=draft.template, locale=draft.locale, params=draft.params)
-    measured = encoding.measure(text)
+    measured = encoding.measure(draft.sample or text)
     if not text.strip() or measured.segments > MAX_SEGMENTS:  # a template becomes that by its parameters
         error = ("too_long", f"At most {MAX_SEGMENTS} segments.") if text.strip() else ("empty", "The text is empty.")
         raise InvalidRequest(errors=(FieldError("params", *error),))
@@ -189,6 +200,9 @@ def _insert(caller: Caller, batch: Sequence[Prepared], claim: Claim | None) -> d
             "currency": item.currency,
             "send_at": item.draft.send_at,
             "validity": item.draft.validity,
+            "renderer": item.draft.renderer,
+            "tried": item.draft.tried,
+            "failover": item.draft.failover_after,
         }
         for item in batch
     ]
@@ -211,15 +225,16 @@ def _statement(also: str = "") -> str:
 WITH r AS (
   SELECT *, clock_timestamp() AS now FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, class text, "to" text,
     country text, sender text, text text, encoding text, segments int, template text, locale text, reference text,
-    metadata jsonb, cost numeric, currency text, send_at timestamptz, validity int)
+    metadata jsonb, cost numeric, currency text, send_at timestamptz, validity int, renderer text, tried bigint[],
+    failover int)
 ), m AS (
   INSERT INTO messaging_message (id, client_id, status, message_class, "to", country, sender, text, encoding, segments,
     template, locale, reference, metadata, estimated_cost, currency, send_at, not_before, expires_at, sequence,
-    created_at)
+    created_at, renderer, tried, failover_after)
   SELECT r.id, %(client)s, CASE WHEN r.send_at > r.now THEN 'scheduled' ELSE 'queued' END, r.class, r."to", r.country,
     r.sender, r.text, r.encoding, r.segments, r.template, r.locale, r.reference, r.metadata, r.cost, r.currency,
     CASE WHEN r.send_at > r.now THEN r.send_at END, greatest(r.send_at, r.now),
-    greatest(r.send_at, r.now) + r.validity * interval '1 second', 1, r.now
+    greatest(r.send_at, r.now) + r.validity * interval '1 second', 1, r.now, r.renderer, r.tried, r.failover
   FROM r WHERE NOT EXISTS (SELECT FROM messaging_suppression s
     WHERE s.msisdn = r."to" AND (s.client_id IS NULL OR s.client_id = %(client)s))
   RETURNING *

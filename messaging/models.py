@@ -119,7 +119,8 @@ class Message(models.Model):
     to = models.CharField(max_length=16, validators=[E164])
     country = models.CharField(max_length=2)
     sender = models.CharField(max_length=20, blank=True, db_default="")
-    text = models.TextField()
+    text = models.TextField()  # with a renderer: a template, of which only the worker knows the whole
+    renderer = models.CharField(max_length=20, blank=True, db_default="")
     encoding = models.CharField(max_length=4)
     segments = models.PositiveSmallIntegerField()
     template = models.CharField(max_length=60, blank=True, db_default="")
@@ -132,6 +133,8 @@ class Message(models.Model):
     send_at = models.DateTimeField(null=True)  # not to be sent before, as the client asked
     not_before = models.DateTimeField()  # when it is due, while queued or scheduled
     expires_at = models.DateTimeField()  # never sent later than this
+    # Seconds without a receipt after which the next provider sends it too; null: never.
+    failover_after = models.PositiveSmallIntegerField(null=True)
     lease_until = models.DateTimeField(null=True)  # while sending: when its worker counts as gone
     attempt_count = models.PositiveSmallIntegerField(default=0, db_default=0)
     spent = models.PositiveSmallIntegerField(default=0, db_default=0)  # of the attempts allowance
@@ -165,6 +168,12 @@ class Message(models.Model):
             models.Index(fields=["not_before"], name="message_scheduled", condition=Q(status="scheduled")),
             # sweeper: deadlines of what has not left
             models.Index(fields=["expires_at"], name="message_expiry", condition=Q(status__in=["queued", "scheduled"])),
+            # sweeper: sent, and no receipt in time
+            models.Index(
+                fields=["sent_at"],
+                name="message_unheard",
+                condition=Q(status="sent", failover_after__isnull=False),
+            ),
             # sweeper: sent and never heard of again
             models.Index(fields=["sent_at"], name="message_silent", condition=Q(status="sent", receipt_overdue=False)),
             # admin: what needs a person; sweeper: unknown for too long

@@ -3,12 +3,13 @@
 import random
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
 
+from messaging.models import uuid7
 from messaging.states import Status
 from providers import health
 from providers.health import Board
@@ -28,7 +29,7 @@ class Due:
     message_class: str
     to: str
     country: str
-    text: str
+    text: str = field(repr=False)
     encoding: str
     segments: int
     sender: str
@@ -41,6 +42,7 @@ class Due:
     left: float
     now: datetime
     suppressed: bool  # since it was accepted
+    renderer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Go:
     currency: str
     decision: list[dict[str, str]]
     probe: bool = False
+    attempt_id: uuid.UUID = field(default_factory=uuid7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,10 @@ class Stop:
     code: str
 
 
-def plan(message: Due, tables: Tables, board: Board, tokens: Reservations) -> Go | Later | Stop:
+Step = Go | Later | Stop
+
+
+def plan(message: Due, tables: Tables, board: Board, tokens: Reservations) -> Step:
     if message.left <= 0:
         return Stop(Status.EXPIRED, "validity_over")
     if message.suppressed:

@@ -9,7 +9,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from messaging.apart import settle_apart
 from messaging.models import Message
 from messaging.moves import Locked, Move
 from messaging.receipts import CLOSES, suppress
+from messaging.rendering import Asked, render
 from messaging.states import AttemptStatus, MessageClass, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.adapters.base import Adapter, Resolve
@@ -60,7 +61,7 @@ def first_look(route: Route | None, message_class: str) -> float:
 
 def run(classes: Collection[str] = tuple(MessageClass)) -> int:
     """Looks at one group of unknown attempts of those classes that are due; returns how many there were."""
-    doubts = _claim(classes)
+    doubts = _rendered(_claim(classes))
     answers = _ask(doubts)
     if doubts:
         settle_apart([(doubt, answers.get(doubt.attempt_id)) for doubt in doubts], _settle, _distrust)
@@ -92,12 +93,13 @@ class Doubt:
     left: float  # of the message's validity
     status: str  # the message's
     message_class: str
-    to: str
-    text: str
+    to: str = field(repr=False)
+    text: str = field(repr=False)
     sender: str
     encoding: str
     segments: int
     expires_at: datetime
+    renderer: str
 
     @property
     def otp(self) -> bool:
@@ -120,10 +122,18 @@ def _claim(classes: Collection[str]) -> list[Doubt]:
         RETURNING a.id, a.message_id, a.provider_id, a.our_reference, a.started_at, a.not_found,
           extract(epoch FROM clock_timestamp() - a.started_at)::float8, a.error_code,
           extract(epoch FROM m.expires_at - clock_timestamp())::float8, m.status,
-          m.message_class, m."to", m.text, a.sender, m.encoding, m.segments, m.expires_at""",  # noqa: S608
+          m.message_class, m."to", m.text, a.sender, m.encoding, m.segments, m.expires_at, m.renderer""",  # noqa: S608
         {"lease": settings.LEASE, "classes": list(classes)},
     )
     return [Doubt(claimed, *row) for row in found]
+
+
+def _rendered(doubts: Sequence[Doubt]) -> list[Doubt]:
+    """With whole texts; an empty one must not be sent any more."""
+    asked = [(d.renderer, Asked(d.attempt_id, d.message_id, d.text)) for d in doubts if d.renderer]
+    with transaction.atomic():
+        texts = render(asked)
+    return [replace(d, text=texts[d.attempt_id] or "") if d.renderer else d for d in doubts]
 
 
 def _ask(doubts: Sequence[Doubt]) -> dict[uuid.UUID, Outcome | Lookup]:
@@ -170,8 +180,8 @@ def _call(doubt: Doubt, route: Route | None) -> Call | None:
 
 def _may_repost(doubt: Doubt, route: Route) -> bool:
     """A message that another attempt's receipt has closed meanwhile would be sent a second time."""
-    in_time = doubt.age < route.window and doubt.left > 0
-    return route.resolve == Resolve.KEY and doubt.status == Status.UNKNOWN and in_time
+    in_time = doubt.age < route.window and doubt.left > 0 and doubt.text
+    return route.resolve == Resolve.KEY and doubt.status == Status.UNKNOWN and bool(in_time)
 
 
 def _submission(doubt: Doubt, route: Route) -> Any:

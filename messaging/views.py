@@ -106,9 +106,9 @@ class MessagesView(ApiView):
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.SINGLE_BODY_LIMIT)
-        answer = intake.accept(caller_of(request), data, idempotency_key=_key(request))
+        answer = intake.accept(caller_of(request), data, idempotency_key=key_of(request))
         request.META["messaging.message_id"] = answer.body["id"]  # for the log: PEP 3333 leaves such names to us
-        return _answer(answer)
+        return answer_of(answer)
 
     def get(self, request: Request) -> HttpResponse:
         query = _Query(request.query_params)
@@ -128,7 +128,7 @@ class BatchView(ApiView):
 
     def post(self, request: Request) -> HttpResponse:
         data = bodies.read_json(request, settings.BATCH_BODY_LIMIT)
-        return _answer(intake.accept_batch(caller_of(request), data, idempotency_key=_key(request)))
+        return answer_of(intake.accept_batch(caller_of(request), data, idempotency_key=key_of(request)))
 
 
 class MessageView(ApiView):
@@ -312,11 +312,11 @@ def _header(request: Request, name: str) -> bytes:
     return request.headers.get(name, "").encode("latin-1", "replace")
 
 
-def _key(request: Request) -> str | None:
+def key_of(request: Request) -> str | None:
     return request.META.get("HTTP_IDEMPOTENCY_KEY")
 
 
-def _answer(answer: Answer) -> HttpResponse:
+def answer_of(answer: Answer) -> HttpResponse:
     headers = {"Idempotency-Replayed": "true"} if answer.replayed else None
     return bodies.response(answer.body, status=answer.status, headers=headers)
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 import phonenumbers
@@ -9,6 +10,26 @@ import phonenumbers
 _SHAPE = re.compile(r"\+?[0-9](?:[ .()-]*[0-9])*")
 _SEPARATORS = str.maketrans("", "", " .()-")
 LONGEST = 32  # characters: fifteen digits, written as generously as anybody does
+
+
+class NumberType(StrEnum):
+    """What a number's range is for, as the library's metadata tell."""
+
+    MOBILE = "mobile"
+    FIXED_LINE = "fixed_line"
+    FIXED_LINE_OR_MOBILE = "fixed_line_or_mobile"  #: one range for both, as in North America
+    VOIP = "voip"
+    TOLL_FREE = "toll_free"
+    PREMIUM_RATE = "premium_rate"
+    SHARED_COST = "shared_cost"
+    PERSONAL_NUMBER = "personal_number"
+    PAGER = "pager"
+    UAN = "uan"
+    VOICEMAIL = "voicemail"
+    UNKNOWN = "unknown"  #: a range that is newer than the metadata, or not in use
+
+
+_TYPES = {getattr(phonenumbers.PhoneNumberType, kind.name): kind for kind in NumberType}
 
 
 class InvalidNumber(ValueError):
@@ -37,6 +58,11 @@ def parse(value: str) -> Number:
     if value[0] != "+":
         raise InvalidNumber("not_e164")
     return _resolve(value.translate(_SEPARATORS))
+
+
+def number_type(msisdn: str) -> NumberType:
+    """Of a number that `parse` gave."""
+    return _TYPES[phonenumbers.number_type(phonenumbers.parse(msisdn))]
 
 
 def mask(msisdn: str) -> str:

@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "PUBLIC_URL": "http://testserver",
     "BROKER_URL": "stub://",
     "CREDENTIALS_KEYS": "1:" + base64.b64encode(bytes(32)).decode(),
+    "OTP_KEYS": "1:" + base64.b64encode(bytes(range(32))).decode(),
     "DEBUG": "false",
     "HTTPS": "false",
 }

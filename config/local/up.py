@@ -42,6 +42,7 @@ class Secrets:
 
     secret_key: str
     credentials_key: str
+    otp_key: str
     database_password: str
     admin_password: str
     api_key: str
@@ -187,6 +188,7 @@ def environment(
         "BROKER_URL": database_url,
         "SECRET_KEY": known.secret_key,
         "CREDENTIALS_KEYS": f"1:{known.credentials_key}",
+        "OTP_KEYS": f"1:{known.otp_key}",
         "PUBLIC_URL": f"http://127.0.0.1:{web_port}",
         "DEBUG": "true",
         "LOG_FORMAT": "console",
@@ -217,8 +219,10 @@ def load_secrets(path: Path) -> Secrets:
     """Raises LocalError where the file is there and is not as it was written."""
     if path.exists():
         try:
-            known = Secrets(**json.loads(path.read_text()))
+            # A checkout of a version without it is given one for good.
+            known = Secrets(**{"otp_key": new_key(), **json.loads(path.read_text())})
             if all(isinstance(value, str) and value for value in asdict(known).values()):
+                write_private(path, json.dumps(asdict(known), indent=2) + "\n")
                 return known
         except (OSError, ValueError, TypeError):
             pass
@@ -226,13 +230,18 @@ def load_secrets(path: Path) -> Secrets:
     key_id = "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(12))
     generated = Secrets(
         secret_key=secrets.token_urlsafe(50),
-        credentials_key=b64encode(secrets.token_bytes(32)).decode(),
+        credentials_key=new_key(),
+        otp_key=new_key(),
         database_password=secrets.token_hex(16),
         admin_password=secrets.token_urlsafe(12),
         api_key=f"mx_live_{key_id}_{secrets.token_urlsafe(32)}",
     )
     write_private(path, json.dumps(asdict(generated), indent=2) + "\n")
     return generated
+
+
+def new_key() -> str:
+    return b64encode(secrets.token_bytes(32)).decode()
 
 
 def write_private(path: Path, text: str) -> None:

@@ -29,7 +29,7 @@ def check_deploy(**variables: str) -> subprocess.CompletedProcess[str]:
 def test_production_checks_pass_and_ask_no_database() -> None:
     key = b64encode(secrets.token_bytes(32)).decode()
 
-    result = check_deploy(SECRET_KEY=secrets.token_urlsafe(50), CREDENTIALS_KEYS=f"1:{key}")
+    result = check_deploy(SECRET_KEY=secrets.token_urlsafe(50), CREDENTIALS_KEYS=f"1:{key}", OTP_KEYS=f"1:{key}")
 
     assert result.returncode == 0, result.stderr
 
@@ -40,6 +40,7 @@ def test_secrets_of_the_example_file_are_refused_in_production() -> None:
     assert result.returncode == 1
     assert "SECRET_KEY is the one of .env.example" in result.stderr
     assert "CREDENTIALS_KEYS is the one of .env.example" in result.stderr
+    assert "OTP_KEYS is the one of .env.example" in result.stderr
 
 
 @pytest.mark.django_db(transaction=True)

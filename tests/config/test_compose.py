@@ -262,6 +262,7 @@ class Stack:
         own = {
             "SECRET_KEY": secrets.token_urlsafe(50),
             "CREDENTIALS_KEYS": f"1:{b64encode(secrets.token_bytes(32)).decode()}",
+            "OTP_KEYS": f"1:{b64encode(secrets.token_bytes(32)).decode()}",
             "PUBLIC_URL": "https://sms.example.com",
         }
         example = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "UV_THREADPOOL_SIZE",
     "SECRET_KEY_FILE",
     "CREDENTIALS_KEYS_FILE",
+    "OTP_KEYS_FILE",
 }
 SETTINGS = (BASE_DIR / "config" / "settings.py").read_text()
 

@@ -15,7 +15,9 @@ def load() -> dict[str, Any]:
     return runpy.run_path(str(BASE_DIR / "config" / "settings.py"))
 
 
-@pytest.mark.parametrize("name", ["SECRET_KEY", "PUBLIC_URL", "DATABASE_URL", "BROKER_URL", "CREDENTIALS_KEYS"])
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "PUBLIC_URL", "DATABASE_URL", "BROKER_URL", "CREDENTIALS_KEYS", "OTP_KEYS"]
+)
 def test_missing_value_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(name)
 

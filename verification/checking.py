@@ -1,0 +1,174 @@
+"""Is that the code? Compared, counted and closed by one statement; a success is a token that is redeemed once."""
+
+import hashlib
+import hmac
+import secrets
+from typing import Any, cast
+
+from django.conf import settings
+from django.db import transaction
+
+from messaging.clients import Caller
+from messaging.errors import InvalidRequest, UnknownObject
+from messaging.idempotency import REFUSALS as ONCE
+from messaging.idempotency import Answer, Claim, once
+from providers.sql import rows
+from routing.numbers import mask
+from verification import codes, drafts, limits
+from verification.errors import AlreadyRedeemed
+from verification.records import COLUMNS, NOBODY, Row, close, decoy, find, moment, normal, stand_down, told
+from verification.states import USED, ChallengeStatus
+
+TOKEN_SECONDS = 600
+CHECK_REFUSALS = (UnknownObject, InvalidRequest)
+REDEEM_REFUSALS = (UnknownObject, AlreadyRedeemed, InvalidRequest, *ONCE)
+
+
+def check(caller: Caller, reference: str, data: Any, *, idempotency_key: str | None = None) -> Answer:
+    """Compares, counts and closes. A wrong code and a wrong purpose or context are answered alike.
+
+    A success has a result token. Its repeat under the same key is answered the same; a wrong guess always counts.
+    Raises UnknownObject, alike and in the same time for what is unknown, another client's or no reference at all;
+    InvalidRequest, which counts as no guess.
+    """
+    draft = drafts.read_check(data)
+    with transaction.atomic():
+        challenge = find(caller, reference) or decoy()
+        generation = _generation(challenge, draft.code)
+        same = draft.purpose == challenge.purpose and draft.context == challenge.context
+        right = generation is not None and same
+        found = rows(
+            _CHECK,
+            {
+                "id": challenge.id,
+                "client": caller.id,
+                "right": right,
+                "generation": generation,
+                "salt": secrets.token_bytes(16),
+                "key": _key_hash(idempotency_key),
+                "token_seconds": TOKEN_SECONDS,
+            },
+        )
+        if challenge.id == NOBODY:
+            raise UnknownObject
+        if not found:
+            return _not_counted(caller, challenge, idempotency_key)
+        checked = Row(*found[0])
+        if right:
+            limits.forget("failed_row", f"{checked.purpose} {checked.to}")
+        elif limits.take(limits.of_failure(checked.purpose, checked.to)) and checked.status == ChallengeStatus.PENDING:
+            close("id = %(id)s", {"id": checked.id}, ChallengeStatus.LOCKED, "too_many_failures")
+            checked = cast(Row, find(caller, reference))
+        if checked.status != ChallengeStatus.PENDING:
+            stand_down([checked.id])
+    return Answer(200, _checked_body(checked, valid=right))
+
+
+def _generation(challenge: Row, guess: str) -> int | None:
+    if fixed := settings.VERIFY_TEST_NUMBERS.get(challenge.to):
+        return 0 if hmac.compare_digest(fixed.encode(), guess.encode("utf-8", "replace")) else None
+    last = challenge.generation
+    live = range(max(1, last - codes.LIVE_GENERATIONS + 1), last + 1) if challenge.code_per_attempt else (0,)
+    if challenge.seed is None:
+        return None
+    try:
+        return codes.match(challenge.binding, live, guess)
+    except KeyError:  # its key was taken out of the ring too early: nobody knows the code any more
+        return None
+
+
+def _not_counted(caller: Caller, challenge: Row, idempotency_key: str | None) -> Answer:
+    """It was closed, perhaps a moment ago by another check: a fresh look tells how."""
+    now = cast(Row, find(caller, challenge.reference))
+    key = _key_hash(idempotency_key)
+    if now.checked_by and key and hmac.compare_digest(bytes(now.checked_by), key):
+        return Answer(200, _checked_body(now, valid=True), replayed=True)
+    return Answer(200, _checked_body(now, valid=False))
+
+
+def _key_hash(idempotency_key: str | None) -> bytes | None:
+    return hashlib.sha256(idempotency_key.encode("utf-8", "replace")).digest() if idempotency_key else None
+
+
+_CHECK = f"""
+WITH c AS (
+  UPDATE verification_challenge SET
+    checks = checks + CASE WHEN %(right)s THEN 0 ELSE 1 END,
+    status = CASE WHEN %(right)s THEN 'verified' WHEN checks + 1 >= max_checks THEN 'locked' ELSE status END,
+    seed = CASE WHEN %(right)s OR checks + 1 >= max_checks THEN NULL ELSE seed END,
+    closed_at = CASE WHEN %(right)s OR checks + 1 >= max_checks THEN clock_timestamp() END,
+    verified_at = CASE WHEN %(right)s THEN clock_timestamp() END,
+    verified_generation = CASE WHEN %(right)s THEN %(generation)s::int END,
+    checked_by = CASE WHEN %(right)s THEN %(key)s::bytea END,
+    token_salt = CASE WHEN %(right)s THEN %(salt)s::bytea END,
+    token_expires_at = CASE WHEN %(right)s THEN clock_timestamp() + %(token_seconds)s * interval '1 second' END
+  WHERE id = %(id)s AND client_id = %(client)s AND status = 'pending' AND checks < max_checks
+    AND expires_at > clock_timestamp()
+  RETURNING *
+), told AS ({told("c")}
+)
+SELECT {COLUMNS} FROM c
+"""  # noqa: S608  literal fragments
+
+
+def redeem(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
+    """Takes the result token of a success, once, within ten minutes: by any client that holds it and knows the purpose.
+
+    Raises UnknownObject, also for an old token and another purpose; AlreadyRedeemed.
+    """
+    draft = drafts.read_redeem(data)
+
+    def work(_: Claim | None) -> Answer:
+        return Answer(200, _redeem(caller, draft.token, draft.purpose))
+
+    return once(caller, "verification.redeem", data, idempotency_key, work)
+
+
+def _redeem(caller: Caller, token: str, purpose: str) -> dict[str, Any]:
+    reference = normal(token.partition(".")[0])
+    known = rows(
+        f"SELECT {COLUMNS} FROM verification_challenge WHERE reference = %(reference)s AND purpose = %(purpose)s",  # noqa: S608
+        {"reference": reference, "purpose": purpose},
+    )
+    challenge = Row(*known[0]) if known else decoy()
+    try:
+        expected = codes.result_token(challenge.reference, challenge.kid, bytes(challenge.token_salt or b""))
+    except KeyError:  # the key was taken out of the ring
+        raise UnknownObject from None
+    right = hmac.compare_digest(expected.encode(), token.encode("utf-8", "replace")) and challenge.token_salt
+    found = rows(
+        f"""
+        UPDATE verification_challenge SET redeemed_at = clock_timestamp(), redeemed_by_id = %(client)s
+        WHERE id = %(id)s AND status = 'verified' AND redeemed_at IS NULL AND token_expires_at > clock_timestamp()
+          AND %(right)s RETURNING {COLUMNS}""",  # noqa: S608  a literal fragment
+        {"id": challenge.id, "client": caller.id, "right": bool(right)},
+    )
+    if found:
+        return _redeemed_body(Row(*found[0]))
+    if right and challenge.redeemed_at:
+        raise AlreadyRedeemed
+    raise UnknownObject
+
+
+def _checked_body(challenge: Row, *, valid: bool) -> dict[str, Any]:
+    status = challenge.shown_status
+    found: dict[str, Any] = {
+        "reference": challenge.reference,
+        "valid": valid,
+        "status": USED if status == ChallengeStatus.VERIFIED and not valid else status,
+        "attempts_left": challenge.max_checks - challenge.checks if status == ChallengeStatus.PENDING else 0,
+    }
+    if valid:
+        salt = bytes(challenge.token_salt or b"")
+        found["result_token"] = codes.result_token(challenge.reference, challenge.kid, salt)
+    return found
+
+
+def _redeemed_body(challenge: Row) -> dict[str, Any]:
+    return {
+        "reference": challenge.reference,
+        "purpose": challenge.purpose,
+        "to_masked": mask(challenge.to),
+        "context": challenge.context,
+        "verified_at": moment(challenge.verified_at),
+    }

@@ -1,0 +1,39 @@
+"""Why a verification is refused."""
+
+from messaging.errors import Refusal
+
+
+class LimitReached(Refusal):
+    code = "limit_reached"
+    status = 429
+    title = "Too many verifications"
+
+
+class DestinationBlocked(Refusal):
+    code = "destination_blocked"
+    status = 403
+    title = "No code is sent to this destination"
+
+
+class ResendTooEarly(Refusal):
+    code = "resend_too_early"
+    status = 429
+    title = "The code was sent a moment ago"
+
+
+class NoSendsLeft(Refusal):
+    code = "no_sends_left"
+    status = 409
+    title = "The code was sent as often as the profile allows"
+
+
+class NotPending(Refusal):
+    code = "not_pending"
+    status = 409
+    title = "The verification is closed"
+
+
+class AlreadyRedeemed(Refusal):
+    code = "already_redeemed"
+    status = 409
+    title = "The token was redeemed before"

@@ -1,0 +1,196 @@
+"""Challenges as rows: found, closed with their events, and told."""
+
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache, partial
+from typing import Any
+
+from django.db import transaction
+
+from messaging.clients import Caller
+from messaging.models import Message, rfc3339
+from providers.sql import rows
+from routing.numbers import mask
+from verification import codes
+from verification.codes import Binding
+from verification.states import ChallengeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A challenge as it was found. `late`: its time is over, whether or not it was closed yet."""
+
+    id: uuid.UUID
+    reference: str
+    client_id: uuid.UUID
+    purpose: str
+    profile: str
+    to: str = field(repr=False)
+    country: str
+    locale: str
+    status: str
+    context: Mapping[str, str] = field(repr=False)
+    seed: bytes | None = field(repr=False)
+    kid: int
+    code_length: int
+    code_per_attempt: bool
+    generation: int
+    checks: int
+    max_checks: int
+    sends: int
+    max_sends: int
+    created_at: datetime
+    expires_at: datetime
+    resend_at: datetime
+    verified_at: datetime | None
+    closed_at: datetime | None
+    checked_by: bytes | None = field(repr=False)
+    token_salt: bytes | None = field(repr=False)
+    redeemed_at: datetime | None
+    late: bool
+    left: float  # seconds until it expires
+    wait: float  # seconds until it may be sent again
+
+    @property
+    def shown_status(self) -> str:
+        pending = self.status == ChallengeStatus.PENDING
+        return ChallengeStatus.EXPIRED.value if pending and self.late else self.status
+
+    @property
+    def binding(self) -> Binding:
+        return Binding(
+            challenge=self.id,
+            client=self.client_id,
+            purpose=self.purpose,
+            msisdn=self.to,
+            context=self.context,
+            length=self.code_length,
+            kid=self.kid,
+            seed=bytes(self.seed or b""),
+        )
+
+
+COLUMNS = """id, reference, client_id, purpose, profile, "to", country, locale, status, context, seed, kid, code_length,
+  code_per_attempt, generation, checks, max_checks, sends, max_sends, created_at, expires_at, resend_at, verified_at,
+  closed_at, checked_by, token_salt, redeemed_at, expires_at <= clock_timestamp() AS late,
+  extract(epoch FROM expires_at - clock_timestamp())::float8 AS remaining,
+  extract(epoch FROM resend_at - clock_timestamp())::float8 AS wait"""
+
+
+def find(caller: Caller, reference: str, *, lock: bool = False) -> Row | None:
+    """What is another client's is looked for like what does not exist, by the same statement."""
+    found = rows(
+        f"SELECT {COLUMNS} FROM verification_challenge "  # noqa: S608  a literal fragment
+        f"WHERE client_id = %(client)s AND reference = %(reference)s{' FOR UPDATE' if lock else ''}",
+        {"client": caller.id, "reference": normal(reference)},
+    )
+    return Row(*found[0]) if found else None
+
+
+def normal(reference: str) -> str:
+    """What cannot be a reference is looked for under one that nobody has."""
+    return reference if len(reference) == 22 and reference.isascii() and reference.isprintable() else "-" * 22
+
+
+_NEVER = datetime.min
+NOBODY = uuid.UUID(int=0)
+
+
+@cache
+def decoy() -> Row:
+    """Stands for what was not found: as much is computed and asked for it as for a challenge."""
+    return Row(
+        id=NOBODY,
+        reference="-" * 22,
+        client_id=NOBODY,
+        purpose="",
+        profile="",
+        to="+10000000000",
+        country="",
+        locale="",
+        status=ChallengeStatus.PENDING,
+        context={},
+        seed=bytes(codes.SEED_BYTES),
+        kid=codes.newest(),
+        code_length=6,
+        code_per_attempt=False,
+        generation=0,
+        checks=0,
+        max_checks=1,
+        sends=1,
+        max_sends=1,
+        created_at=_NEVER,
+        expires_at=_NEVER,
+        resend_at=_NEVER,
+        verified_at=None,
+        closed_at=None,
+        checked_by=None,
+        token_salt=None,
+        redeemed_at=None,
+        late=False,
+        left=0,
+        wait=0,
+    )
+
+
+def told(source: str) -> str:
+    """INSERT of the event of those rows of `source` that are closed. They close once, so its sequence is 1."""
+    return f"""
+  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
+  SELECT uuidv7(), 'verification.' || c.status, c.reference, 1, c.client_id, jsonb_strip_nulls(jsonb_build_object(
+    'reference', c.reference, 'status', c.status, 'purpose', c.purpose, 'country', c.country,
+    'to_masked', left(c."to", 4) || repeat('*', length(c."to") - 7) || right(c."to", 3),
+    'sends', c.sends, 'checks', c.checks, 'reason', nullif(c.reason, ''))), clock_timestamp()
+  FROM {source} c WHERE c.status <> 'pending'"""  # noqa: S608  literals of this module
+
+
+def close(where: str, params: Mapping[str, Any], status: ChallengeStatus, reason: str = "") -> list[uuid.UUID]:
+    """pending -> `status` for those that `where`, a literal, finds; wipes seeds, writes events, returns ids."""
+    found = rows(
+        f"""
+        WITH c AS (
+          UPDATE verification_challenge SET status = %(status)s, reason = %(reason)s, seed = NULL,
+            closed_at = clock_timestamp()
+          WHERE status = 'pending' AND {where} RETURNING *
+        ), told AS ({told("c")}
+        ) SELECT id FROM c""",  # noqa: S608  literal fragments
+        {**params, "status": status.value, "reason": reason},
+    )
+    closed = [row[0] for row in found]
+    stand_down(closed)
+    return closed
+
+
+def stand_down(challenges: Collection[uuid.UUID]) -> None:
+    """Their messages need no further provider. After the commit: a worker may hold them and wait for our row."""
+    if challenges:
+        waiting = Message.objects.filter(code__challenge_id__in=challenges, failover_after__isnull=False)
+        transaction.on_commit(partial(waiting.update, failover_after=None), robust=True)
+
+
+def body(challenge: Row) -> dict[str, Any]:
+    """A challenge as its client may see it: no code, and the number masked."""
+    status = challenge.shown_status
+    return {
+        "reference": challenge.reference,
+        "status": status,
+        "purpose": challenge.purpose,
+        "profile": challenge.profile,
+        "to_masked": mask(challenge.to),
+        "country": challenge.country,
+        "context": challenge.context,
+        "attempts_left": challenge.max_checks - challenge.checks if status == ChallengeStatus.PENDING else 0,
+        "sends": challenge.sends,
+        "created_at": rfc3339(challenge.created_at),
+        "expires_at": rfc3339(challenge.expires_at),
+        "resend_at": rfc3339(challenge.resend_at),
+        "verified_at": moment(challenge.verified_at),
+        "closed_at": moment(challenge.closed_at),
+        "redeemed_at": moment(challenge.redeemed_at),
+    }
+
+
+def moment(value: datetime | None) -> str | None:
+    return rfc3339(value) if value else None
