@@ -62,7 +62,7 @@ def once(
     """
     if key is None:
         return work(None)
-    claim = Claim(_read_key(key), _fingerprint(operation, data))
+    claim = Claim(read_key(key), _fingerprint(operation, data))
     # The key comes last, with its answer: nearly every request is the first, and a repeat's work is undone.
     try:
         if keeps and not connection.in_atomic_block:
@@ -131,7 +131,7 @@ def once_each(
     waiting: list[_Keyed] = []
     for index, (key, data) in enumerate(requests):
         try:
-            waiting.append(_Keyed(index, _read_key(key), _fingerprint(operation, data), data))
+            waiting.append(_Keyed(index, read_key(key), _fingerprint(operation, data), data))
         except Refusal as refusal:
             results[index] = refusal
     with transaction.atomic():
@@ -227,7 +227,7 @@ def _replay(fingerprint: bytes, stored: Sequence[Any] | None) -> Answer:
     return Answer(status, orjson.loads(body), replayed=True)
 
 
-def _read_key(key: str) -> str:
+def read_key(key: str) -> str:
     """The draft's quoted form and the bare one are the same key."""
     if not KEY.fullmatch(key):
         error = FieldError("Idempotency-Key", "bad_format", "1 to 255 visible ASCII characters.")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -213,7 +212,7 @@ def _insert(caller: Caller, batch: Sequence[Prepared], claim: Claim | None) -> d
     prepared = {item.id: item for item in batch}
     stored = {row[0]: Stored(prepared[row[0]], *row[1:]) for row in found}
     for lane in {item.prepared.draft.message_class.value for item in stored.values()}:
-        transaction.on_commit(partial(tasks.hint, lane), robust=True)
+        transaction.on_commit(lambda lane=lane: tasks.hint(lane), robust=True)  # type: ignore[misc]
     return stored
 
 

@@ -1,6 +1,5 @@
 """Is that the code? Compared, counted and closed by one statement; a success is a token that is redeemed once."""
 
-import hashlib
 import hmac
 import secrets
 from typing import Any, cast
@@ -11,10 +10,11 @@ from django.db import transaction
 from messaging.clients import Caller
 from messaging.errors import InvalidRequest, UnknownObject
 from messaging.idempotency import REFUSALS as ONCE
-from messaging.idempotency import Answer, Claim, once
+from messaging.idempotency import Answer, Claim, once, read_key
 from providers.sql import rows
 from routing.numbers import mask
 from verification import codes, drafts, limits
+from verification.drafts import CheckDraft
 from verification.errors import AlreadyRedeemed
 from verification.records import COLUMNS, NOBODY, Row, close, decoy, find, moment, normal, stand_down, told
 from verification.states import USED, ChallengeStatus
@@ -32,6 +32,8 @@ def check(caller: Caller, reference: str, data: Any, *, idempotency_key: str | N
     InvalidRequest, which counts as no guess.
     """
     draft = drafts.read_check(data)
+    key = None if idempotency_key is None else read_key(idempotency_key)
+    salt = secrets.token_bytes(16)
     with transaction.atomic():
         challenge = find(caller, reference) or decoy()
         generation = _generation(challenge, draft.code)
@@ -44,15 +46,15 @@ def check(caller: Caller, reference: str, data: Any, *, idempotency_key: str | N
                 "client": caller.id,
                 "right": right,
                 "generation": generation,
-                "salt": secrets.token_bytes(16),
-                "key": _key_hash(idempotency_key),
+                "salt": salt,
+                "key": _mark(key, draft, challenge, salt),
                 "token_seconds": TOKEN_SECONDS,
             },
         )
         if challenge.id == NOBODY:
             raise UnknownObject
         if not found:
-            return _not_counted(caller, challenge, idempotency_key)
+            return _not_counted(caller, challenge, key, draft)
         checked = Row(*found[0])
         if right:
             limits.forget("failed_row", f"{checked.purpose} {checked.to}")
@@ -77,17 +79,23 @@ def _generation(challenge: Row, guess: str) -> int | None:
         return None
 
 
-def _not_counted(caller: Caller, challenge: Row, idempotency_key: str | None) -> Answer:
+def _not_counted(caller: Caller, challenge: Row, key: str | None, draft: CheckDraft) -> Answer:
     """It was closed, perhaps a moment ago by another check: a fresh look tells how."""
     now = cast(Row, find(caller, challenge.reference))
-    key = _key_hash(idempotency_key)
-    if now.checked_by and key and hmac.compare_digest(bytes(now.checked_by), key):
+    mark = _mark(key, draft, now, bytes(now.token_salt or b""))
+    if now.checked_by and mark and hmac.compare_digest(bytes(now.checked_by), mark):
         return Answer(200, _checked_body(now, valid=True), replayed=True)
     return Answer(200, _checked_body(now, valid=False))
 
 
-def _key_hash(idempotency_key: str | None) -> bytes | None:
-    return hashlib.sha256(idempotency_key.encode("utf-8", "replace")).digest() if idempotency_key else None
+def _mark(key: str | None, draft: CheckDraft, challenge: Row, salt: bytes) -> bytes | None:
+    """What the repeat of a success is known by: its key and all that was said, or a wrong guess would be right."""
+    if key is None:
+        return None
+    try:
+        return codes.mark(challenge.kid, salt, (key, draft.code, draft.purpose), draft.context)
+    except KeyError:  # the key was taken out of the ring
+        return None
 
 
 _CHECK = f"""
@@ -145,9 +153,15 @@ def _redeem(caller: Caller, token: str, purpose: str) -> dict[str, Any]:
     )
     if found:
         return _redeemed_body(Row(*found[0]))
-    if right and challenge.redeemed_at:
+    if right and _is_redeemed(challenge):
         raise AlreadyRedeemed
     raise UnknownObject
+
+
+def _is_redeemed(challenge: Row) -> bool:
+    """Looked up anew: another request may have been a moment faster."""
+    found = rows("SELECT redeemed_at FROM verification_challenge WHERE id = %(id)s", {"id": challenge.id})
+    return bool(found and found[0][0])
 
 
 def _checked_body(challenge: Row, *, valid: bool) -> dict[str, Any]:

@@ -18,12 +18,23 @@ def expire() -> None:
 
 def purge() -> None:
     """Forgets old challenges, and counters whose time is over."""
-    for table, old in (
-        ("challenge", f"closed_at < clock_timestamp() - interval '{KEEP}'"),
-        ("bucket", "until < clock_timestamp()"),
-    ):
-        statement = f"""
-            DELETE FROM verification_{table} WHERE id IN (SELECT id FROM verification_{table}
-              WHERE {old} LIMIT {GROUP} FOR UPDATE SKIP LOCKED) RETURNING 1"""  # noqa: S608  literals of this module
+    for statement in (_CHALLENGES, _BUCKETS):
         while len(rows(statement)) == GROUP:
             pass
+
+
+# What hangs on a challenge goes with it; the messages have a retention of their own.
+_CHALLENGES = f"""
+WITH old AS (
+  SELECT id FROM verification_challenge WHERE closed_at < clock_timestamp() - interval '{KEEP}'
+  LIMIT {GROUP} FOR UPDATE SKIP LOCKED
+), attempts AS (DELETE FROM verification_codeattempt a USING old WHERE a.challenge_id = old.id
+), messages AS (DELETE FROM verification_codemessage m USING old WHERE m.challenge_id = old.id
+)
+DELETE FROM verification_challenge c USING old WHERE c.id = old.id RETURNING 1
+"""  # noqa: S608  literals of this module
+
+_BUCKETS = f"""
+DELETE FROM verification_bucket WHERE id IN (
+  SELECT id FROM verification_bucket WHERE until < clock_timestamp() LIMIT {GROUP} FOR UPDATE SKIP LOCKED) RETURNING 1
+"""  # noqa: S608  literals of this module

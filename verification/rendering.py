@@ -1,5 +1,6 @@
 """The one place where a code and its text meet: in the memory of the worker that sends it."""
 
+import logging
 import uuid
 from collections.abc import Sequence
 
@@ -7,6 +8,8 @@ from messaging.rendering import Asked
 from providers.sql import records, rows
 from verification import codes, texts
 from verification.codes import Binding
+
+log = logging.getLogger(__name__)
 
 
 def render(asked: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
@@ -19,19 +22,28 @@ def render(asked: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
         JOIN verification_codemessage m ON m.message_id = r.message_id
         JOIN verification_challenge c ON c.id = m.challenge_id
         LEFT JOIN verification_codeattempt a ON a.attempt_id = r.attempt_id
-        WHERE c.status = 'pending' AND c.expires_at > clock_timestamp()""",
+        WHERE c.status = 'pending' AND c.expires_at > clock_timestamp() ORDER BY c.id, m.seq""",
         {"rows": records({"attempt_id": one.attempt_id, "message_id": one.message_id} for one in asked)},
     )
     text_of = {one.attempt_id: one.text for one in asked}
     rendered: dict[uuid.UUID, str | None] = dict.fromkeys(text_of)
+    # In the order of their challenges: two workers that hold two messages of each must not wait for each other.
     for attempt, *bound, code_per_attempt, generation in found:
         if not code_per_attempt:
             generation = 0
         elif generation is None:
             generation = _allot(bound[0], attempt)
         if generation is not None:
-            rendered[attempt] = texts.fill(text_of[attempt], codes.derive(Binding(*bound), generation))
+            rendered[attempt] = _filled(text_of[attempt], Binding(*bound), generation)
     return rendered
+
+
+def _filled(text: str, binding: Binding, generation: int) -> str | None:
+    try:
+        return texts.fill(text, codes.derive(binding, generation))
+    except KeyError:  # one challenge is lost, where an exception would stop the lane for all
+        log.error("OTP_KEYS lacks the key of a pending challenge", extra={"key_id": binding.kid})
+        return None
 
 
 def _allot(challenge: uuid.UUID, attempt: uuid.UUID) -> int | None:

@@ -1,0 +1,74 @@
+"""A check that comes twice, and one with a bad key of its own."""
+
+import pytest
+
+from tests.factories import ProviderFactory
+from tests.verification.phone import PAYMENT, URL, check, code_of, only, start, wrong_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def provider(db):
+    return ProviderFactory(slug="carrier-a", price="0.04")
+
+
+def check_once(api, reference: str, key: str, **body):
+    return api.post(f"{URL}/{reference}/check", body, format="json", HTTP_IDEMPOTENCY_KEY=key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"code": "00000000"}, {"purpose": "login"}, {"context": {**PAYMENT, "amount": "250.01"}}, {"context": {}}],
+)
+def test_other_words_under_the_key_of_a_success_are_no_repeat(api, change):
+    reference = start(api, purpose="payment", context=PAYMENT)
+    said = {"code": code_of(reference), "purpose": "payment", "context": PAYMENT}
+    assert check_once(api, reference, "key-1", **said).json()["valid"] is True
+
+    other = check_once(api, reference, "key-1", **said | change)
+    again = check_once(api, reference, '"key-1"', **said)
+
+    assert (other.json()["valid"], other.json()["status"]) == (False, "used")
+    assert "result_token" not in other.json()
+    assert (again.json()["valid"], again["Idempotency-Replayed"]) == (True, "true")
+
+
+def test_wrong_guesses_under_one_key_all_count(api):
+    reference = start(api)
+    wrong = wrong_for(reference)
+
+    left = [check_once(api, reference, "key-1", code=wrong, purpose="login").json()["attempts_left"] for _ in range(3)]
+
+    assert left == [4, 3, 2]
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "k" * 256, "ключ"])
+def test_bad_key_is_refused_and_counts_as_no_guess(api, key):
+    reference = start(api)
+
+    answer = check_once(api, reference, key, code=wrong_for(reference), purpose="login")
+
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == ["Idempotency-Key"]
+    assert only().checks == 0
+
+
+def test_success_leaves_nothing_that_tells_the_code(api):
+    reference = start(api)
+    code = code_of(reference)
+
+    check_once(api, reference, "key-1", code=code, purpose="login")
+
+    row = only()
+    assert (row.seed, len(row.checked_by)) == (None, 32)
+
+
+def test_challenge_whose_key_is_gone_is_answered_as_a_wrong_guess(api, settings):
+    reference = start(api)
+    code = code_of(reference)
+    settings.OTP_KEYS = settings.OTP_KEYS.replace("1:", "2:")
+
+    body = check(api, reference, code).json()
+
+    assert (body["valid"], body["attempts_left"]) == (False, 4)
