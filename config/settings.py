@@ -331,7 +331,16 @@ SPECTACULAR_SETTINGS = {
     "OAS_VERSION": "3.1.0",
     "SORT_OPERATIONS": False,
     "POSTPROCESSING_HOOKS": [],
+    "TAGS": [
+        {"name": "Messages", "description": "Send, read and call back."},
+        {"name": "Verifications", "description": "Does this person hold that phone? One-time codes by SMS."},
+        {"name": "Quotes", "description": "Ask for a price first."},
+        {"name": "Receipts", "description": "For providers alone."},
+        {"name": "Service", "description": "Is it up, and what can it do?"},
+    ],
 }
+# What describes the calls of each app to that document: modules with CALLS and PATH_PARAMETERS.
+OPENAPI_CALLS = ["messaging.openapi.calls", "verification.openapi.calls"]
 
 # --- admin ----------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Rows for tests."""
 
+import secrets
 import uuid
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,6 +11,8 @@ from messaging.models import Attempt, Client, Message
 from messaging.states import AttemptStatus, MessageClass, Status
 from providers.models import Provider
 from routing.models import Price, PriceList
+from verification.models import Challenge
+from verification.states import ChallengeStatus
 
 
 class ClientFactory(factory.django.DjangoModelFactory):
@@ -81,6 +84,27 @@ class MessageFactory(factory.django.DjangoModelFactory):
     created_at = factory.LazyFunction(lambda: datetime.now(UTC))
     not_before = factory.SelfAttribute("created_at")
     expires_at = factory.LazyAttribute(lambda message: message.created_at + timedelta(hours=4))
+
+
+class ChallengeFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Challenge
+
+    reference = factory.LazyFunction(lambda: secrets.token_urlsafe(16))
+    client = factory.SubFactory(ClientFactory)
+    purpose = "login"
+    to = factory.Sequence(lambda n: f"+38067{n:07d}")
+    country = "UA"
+    locale = "uk"
+    status = ChallengeStatus.PENDING
+    seed = factory.LazyFunction(lambda: secrets.token_bytes(32))
+    kid = 1
+    code_length = 6
+    max_checks = 5
+    max_sends = 5
+    created_at = factory.LazyFunction(lambda: datetime.now(UTC))
+    expires_at = factory.LazyAttribute(lambda challenge: challenge.created_at + timedelta(minutes=5))
+    resend_at = factory.LazyAttribute(lambda challenge: challenge.created_at + timedelta(seconds=30))
 
 
 class AttemptFactory(factory.django.DjangoModelFactory):

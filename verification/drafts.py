@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from messaging.drafts import LOCALE, LONGEST_LOCALE, Reader
@@ -15,10 +15,13 @@ START_FIELDS = frozenset(["to", "purpose", "profile", "locale", "context", "clie
 CHECK_FIELDS = frozenset(["code", "purpose", "context"])
 REDEEM_FIELDS = frozenset(["token", "purpose"])
 PURPOSE = re.compile("[a-z][a-z0-9_]{0,39}")
-AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,4})?", re.ASCII)
+# Above zero: who agrees to a payment of nothing has not been shown what it is about.
+AMOUNT = re.compile(r"(?=.*[1-9])[0-9]{1,12}(\.[0-9]{1,4})?", re.ASCII)
 CURRENCY = re.compile("[A-Z]{3}")
-# It stands in an SMS beside a code: one line, and no braces, which are the marks of a template.
-PAYEE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029{}]{1,40}")
+# It stands in an SMS beside a code: one line, no braces (the marks of a template), and nothing that is not seen or
+# turns the line around, except the joiners that Persian and Indic names are written with.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff"
+PAYEE = re.compile(rf"(?=.*[^\s\u200c\u200d])[^{_UNSEEN}{{}}]{{1,40}}")
 LONGEST_CODE, LONGEST_DEVICE, LONGEST_TOKEN = 20, 100, 100  # characters
 _CODE_SEPARATORS = str.maketrans("", "", " -\u00a0")
 
@@ -102,15 +105,18 @@ class _Reader(Reader):
 
     def code(self) -> str:
         """As people type it: digits of any script, with spaces or hyphens between them."""
-        typed = self.needed("code", LONGEST_CODE).translate(_CODE_SEPARATORS)
-        return "".join(str(unicodedata.decimal(character, character)) for character in typed)
+        typed = self.needed("code", LONGEST_CODE)
+        digits = digits_of(typed)
+        if typed and not digits:
+            self.wrong("code", "empty", "It must not be empty.")
+        return digits
 
     def ip(self) -> str:
         value = self.string("client_ip", longest=45)
         if not value and "client_ip" not in self._data:
             return ""
         try:
-            return str(ip_address(value))
+            return parse_ip(value)
         except ValueError:
             if not self._failed("client_ip"):
                 self.wrong("client_ip", "bad_format", "An IPv4 or IPv6 address is expected.")
@@ -137,6 +143,22 @@ class _Context(Reader):
             self.wrong("currency", "one_of", "An amount needs its currency, and a currency its amount.")
         found = {"amount": amount and _plain(amount), "currency": currency, "payee": payee}
         return {name: text for name, text in found.items() if text}
+
+
+def digits_of(typed: str) -> str:
+    """Without the separators that people put between digits, and in ASCII."""
+    found = typed.translate(_CODE_SEPARATORS)
+    return "".join(str(unicodedata.decimal(character, character)) for character in found)
+
+
+def parse_ip(value: str) -> str:
+    """An address in its one form. Raises ValueError."""
+    address = ip_address(value)
+    if isinstance(address, IPv6Address):
+        if address.scope_id:  # names an interface of somebody's machine; no column takes it
+            raise ValueError("an address with a zone")
+        return str(address.ipv4_mapped or address)
+    return str(address)
 
 
 def _plain(amount: str) -> str:

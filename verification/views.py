@@ -14,7 +14,6 @@ from verification import challenges, checking
 class VerificationsView(ApiView):
     """POST starts a verification."""
 
-    schema = None
     scopes = {"POST": "otp"}
     refusals = {"POST": (*bodies.REFUSALS, *challenges.START_REFUSALS)}
 
@@ -26,7 +25,6 @@ class VerificationsView(ApiView):
 class VerificationView(ApiView):
     """GET a verification, without its code."""
 
-    schema = None
     scopes = {"GET": "otp"}
     refusals = {"GET": (UnknownObject,)}
 
@@ -37,7 +35,6 @@ class VerificationView(ApiView):
 class VerificationCheckView(ApiView):
     """POST compares a code."""
 
-    schema = None
     scopes = {"POST": "otp"}
     refusals = {"POST": (*bodies.REFUSALS, *checking.CHECK_REFUSALS)}
 
@@ -49,7 +46,6 @@ class VerificationCheckView(ApiView):
 class VerificationResendView(ApiView):
     """POST sends the code again. Its body is not read."""
 
-    schema = None
     scopes = {"POST": "otp"}
     refusals = {"POST": challenges.RESEND_REFUSALS}
 
@@ -60,7 +56,6 @@ class VerificationResendView(ApiView):
 class VerificationCancelView(ApiView):
     """POST ends a verification. Its body is not read."""
 
-    schema = None
     scopes = {"POST": "otp"}
     refusals = {"POST": challenges.CANCEL_REFUSALS}
 
@@ -71,7 +66,6 @@ class VerificationCancelView(ApiView):
 class RedeemView(ApiView):
     """POST takes the token of a success."""
 
-    schema = None
     scopes = {"POST": "otp"}
     refusals = {"POST": (*bodies.REFUSALS, *checking.REDEEM_REFUSALS)}
 

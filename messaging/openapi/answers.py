@@ -25,6 +25,8 @@ FIELD_ERRORS = (
     "too_many",
     "unknown_field",
     "unknown_parameter",
+    "unknown_profile",
+    "unknown_purpose",
     "unknown_template",
     "wrong_type",
 )

@@ -26,18 +26,11 @@ from routing import numbers
 JSON = "application/json"
 SAMPLES = Path(settings.BASE_DIR) / "templates" / "api"
 
-TAGS = {
-    "Messages": "Send, read and call back.",
-    "Quotes": "Ask for a price first.",
-    "Receipts": "For providers alone.",
-    "Service": "Is it up, and what can it do?",
-}
-
 OVERVIEW = """\
 Sends SMS through several providers: the cheapest one that works, and the next one when it fails.
 
-**Keys.** Every call of Messages and Quotes carries `Authorization: Bearer mx_live_<id>_<secret>`. Press *Authorize*,
-paste a key, and every example of this page runs against this installation: it really sends.
+**Keys.** Every call of Messages, Verifications and Quotes carries `Authorization: Bearer mx_live_<id>_<secret>`.
+Press *Authorize*, paste a key, and every example of this page runs against this installation: it really sends.
 
 **Once.** `202` means stored durably. With an `Idempotency-Key` a request can be repeated safely for 7 days: after a
 time-out or a 5xx, repeat it with the same key and body.
@@ -63,6 +56,7 @@ class Call:
     body_examples: dict[str, Any] = field(default_factory=dict)
     query: tuple[dict[str, Any], ...] = ()
     samples: tuple[tuple[str, str, str], ...] = ()  # title, language, file
+    key_text: str = ""  # of a call that takes an Idempotency-Key in a way of its own
     media_types: tuple[str, ...] = (JSON,)
 
 

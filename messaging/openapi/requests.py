@@ -12,6 +12,8 @@ from messaging import drafts
 from messaging.states import MessageClass
 from routing import encoding, numbers
 
+TO = re.compile(r"\+[0-9]([ .()-]*[0-9])*")
+
 
 def ecma(pattern: re.Pattern[str]) -> str:
     """The expression as JSON Schema writes one that must match the whole."""
@@ -144,7 +146,7 @@ class QuoteRequest(Strict):
     to = PhoneNumber(
         required=True,
         max_length=numbers.LONGEST,
-        pattern=re.compile(r"\+[0-9]([ .()-]*[0-9])*"),
+        pattern=TO,
         help_text="With plus and country code. Spaces, hyphens, dots and brackets between digits are dropped.",
     )
     text = Body(required=True, min_length=1, max_length=drafts.MAX_TEXT, help_text="At most 10 segments.")

@@ -7,17 +7,37 @@ from http import HTTPStatus
 from itertools import groupby
 from typing import Any, cast
 
+from django.conf import settings
+from django.utils.module_loading import import_string
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 
 from messaging import problems
 from messaging.errors import IdempotencyInProgress, IdempotencyMismatch, InvalidJson, Refusal
 from messaging.openapi.answers import Problem
-from messaging.openapi.calls import CALLS, IDEMPOTENCY_KEY, JSON, OVERVIEW, PATH_PARAMETERS, SAMPLES, TAGS, Call
+from messaging.openapi.calls import IDEMPOTENCY_KEY, JSON, OVERVIEW, SAMPLES, Call
 from messaging.openapi.requests import Strict, Strings, Text, ecma
 from messaging.views import ApiView
 
 BEARER = {"type": "http", "scheme": "bearer", "bearerFormat": "mx_live_<id>_<secret>"}
+
+
+@cache
+def calls() -> dict[str, Call]:
+    """By the name of the view and the method: what the modules of OPENAPI_CALLS tell together."""
+    return _together("CALLS")
+
+
+@cache
+def path_parameters() -> dict[str, dict[str, Any]]:
+    return _together("PATH_PARAMETERS")
+
+
+def _together(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for module in settings.OPENAPI_CALLS:
+        found |= import_string(f"{module}.{name}")
+    return found
 
 
 @cache
@@ -28,7 +48,6 @@ def document() -> dict[str, Any]:
     found["servers"] = [{"url": "/", "description": "This installation"}]
     # What sends comes before what lists.
     found["paths"] = {path: dict(sorted(item.items(), reverse=True)) for path, item in found["paths"].items()}
-    found["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
     found["components"]["securitySchemes"] = {"api_key": BEARER}
     return found
 
@@ -39,7 +58,7 @@ class CallSchema(AutoSchema):
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> dict[str, Any]:
         self.path, self.method, self.registry = path, method, registry
         view = cast(ApiView, self.view)
-        call = CALLS[f"{type(view).__name__} {method}"]
+        call = calls()[f"{type(view).__name__} {method}"]
         self.refusals = (*view.common_refusals, *view.refusals.get(method, ()))
         scope = view.scopes.get(method)
         operation: dict[str, Any] = {
@@ -61,10 +80,14 @@ class CallSchema(AutoSchema):
 
     def _parameters(self, call: Call) -> Iterator[dict[str, Any]]:
         for name in re.findall(r"{(\w+)}", self.path):
-            yield {"name": name, "in": "path", "required": True, **PATH_PARAMETERS[name]}
+            yield {"name": name, "in": "path", "required": True, **path_parameters()[name]}
         yield from call.query
-        if IdempotencyMismatch in self.refusals:
-            yield IDEMPOTENCY_KEY
+        if self._takes_key(call):
+            text = " ".join(filter(None, (IDEMPOTENCY_KEY["description"], call.key_text)))
+            yield IDEMPOTENCY_KEY | {"description": text}
+
+    def _takes_key(self, call: Call) -> bool:
+        return IdempotencyMismatch in self.refusals or bool(call.key_text)
 
     def _body(self, call: Call) -> dict[str, Any]:
         if call.body is None:
@@ -83,7 +106,7 @@ class CallSchema(AutoSchema):
                 media_type: {"schema": {"type": "string" if "text" in media_type else "object"}}
                 for media_type in call.media_types
             }
-        if IdempotencyMismatch in self.refusals:
+        if self._takes_key(call):
             replayed = {"description": "The first answer to the same request, once more.", "schema": {"const": "true"}}
             answer["headers"] = {"Idempotency-Replayed": replayed}
         return {str(call.status): answer}

@@ -15,6 +15,7 @@ from schemathesis.engine import events, from_schema
 
 from messaging.openapi.schema import document
 from routing.numbers import LONGEST
+from verification.drafts import PURPOSE
 
 TO = re.compile(document()["components"]["schemas"]["MessageRequest"]["properties"]["to"]["pattern"])
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT.*")
@@ -98,12 +99,14 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Of numbers and times in the documented form hardly any is one that we take: each becomes one."""
+    """Of numbers, times and purposes in the documented form hardly any is one that we take: each becomes one."""
     if isinstance(body, dict):
         if isinstance(body.get("to"), str) and TO.search(body["to"]) and len(body["to"]) <= LONGEST:
             body = {**body, "to": "+380671234567"}
         if isinstance(body.get("send_at"), str) and MOMENT.fullmatch(body["send_at"]):
             body = {**body, "send_at": "2026-01-02T03:04:05Z"}
+        if isinstance(body.get("purpose"), str) and PURPOSE.fullmatch(body["purpose"]):
+            body = {**body, "purpose": "login"}
     return body
 
 

@@ -44,7 +44,7 @@ def refusals(base=Refusal):
 
 def our_codes():
     """Status and code of every refusal of the API. Those of commands from Kafka stand beside a dead letter instead."""
-    ours = [found for found in refusals() if found.__module__.startswith("messaging.")]
+    ours = [found for found in refusals() if found.__module__.startswith(("messaging.", "verification."))]
     return {(found.status, found.code) for found in ours if found.__module__ != "messaging.commands"}
 
 
@@ -57,7 +57,9 @@ def test_every_error_code_is_in_the_table_with_its_status():
 
 def test_every_field_error_is_in_the_table():
     modules = ("drafts", "texts", "idempotency", "intake", "views")
-    source = "".join((ROOT / "messaging" / f"{name}.py").read_text(encoding="utf-8") for name in modules)
+    files = [f"messaging/{name}.py" for name in modules]
+    files += ["verification/drafts.py", "verification/profiles.py", "verification/challenges.py"]
+    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
     numbers = (ROOT / "routing" / "numbers.py").read_text(encoding="utf-8")
 
     codes = set(re.findall(r'"([a-z0-9_]+)", (?:f?"[A-Z][a-z ]|problem\)|message\)|" if)', source))

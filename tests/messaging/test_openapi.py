@@ -19,8 +19,8 @@ from messaging.clients import issue_key
 from messaging.models import Message
 from messaging.openapi import examples
 from messaging.openapi.answers import FIELD_ERRORS, REASONS
-from messaging.openapi.calls import CALLS, SAMPLES
-from messaging.openapi.schema import document
+from messaging.openapi.calls import SAMPLES
+from messaging.openapi.schema import calls, document
 from providers.models import ProviderHealth
 from tests.factories import AttemptFactory, ClientFactory, ProviderFactory
 from tests.messaging.documented import HEADERS, validator
@@ -32,6 +32,10 @@ def operations():
     for path, item in document()["paths"].items():
         for method, operation in item.items():
             yield path, method, operation
+
+
+def verifications():
+    return [told["operationId"] for _, _, told in operations() if told["tags"] == ["Verifications"]]
 
 
 def problem_codes(operation):
@@ -54,7 +58,7 @@ def test_it_is_openapi_3_1_and_made_without_a_warning():
 def test_every_call_is_told_and_nothing_else():
     names = {operation["operationId"] for _, _, operation in operations()}
 
-    assert names == {call.name for call in CALLS.values()} | {"take_receipt_of_attempt"}
+    assert names == {call.name for call in calls().values()} | {"take_receipt_of_attempt"}
 
 
 def test_every_error_is_an_answer_of_some_call():
@@ -78,6 +82,7 @@ def test_every_call_with_a_key_names_its_scope():
         "get_message": [{"api_key": ["read"]}],
         "cancel_message": [{"api_key": ["send"]}],
         "quote_message": [{"api_key": ["send"]}],
+        **{name: [{"api_key": ["otp"]}] for name in verifications()},
     }
 
 
@@ -89,12 +94,15 @@ def test_headers_stand_where_they_are_sent():
         for header in answer.get("headers", {})
     }
 
-    senders = ("send_message", "send_batch")
+    senders = ("send_message", "send_batch", "start_verification", "resend_verification", "redeem_token")
     assert {header for header, _, _ in with_headers} == set(HEADERS)
-    assert {call for header, call, _ in with_headers if header == "Idempotency-Replayed"} == set(senders)
-    assert {(call, status) for header, call, status in with_headers if header == "Retry-After" and status != "503"} == {
-        (call, status) for call in senders for status in ("409", "429")
+    assert {call for header, call, _ in with_headers if header == "Idempotency-Replayed"} == {
+        *senders,
+        "check_verification",
     }
+    assert {(call, status) for header, call, status in with_headers if header == "Retry-After" and status != "503"} == {
+        *((call, status) for call in senders for status in ("409", "429")),
+    } - {("redeem_token", "429")}
 
 
 def test_the_examples_are_what_the_document_says():

@@ -1,0 +1,1 @@
+"""The calls of verifications, described for the OpenAPI document. No call depends on it."""
