@@ -28,7 +28,8 @@ def cancel(caller: Caller, message_id: uuid.UUID) -> None:
         if message.status == Status.CANCELLED:
             return
         status = Status(message.status)
-        if message.possible_duplicate or not (allowed(status, Status.CANCELLED) or status in GIVEN_UP):
+        waits = allowed(status, Status.CANCELLED) and not message.accepted
+        if message.possible_duplicate or not (waits or status in GIVEN_UP):
             raise AlreadyLeft(f"It is {status}.")
         if status in GIVEN_UP:
             raise AlreadyClosed(f"It is {status}.")

@@ -10,7 +10,7 @@
 import logging
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,8 @@ from providers.types import HttpResponse
 from routing.snapshot import Route, tables
 
 log = logging.getLogger(__name__)
+
+UNRENDERED_PAUSE = 5.0  # seconds until a text that could not be rendered is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,20 @@ def _rendered(steps: Sequence[tuple[Due, Step]]) -> list[tuple[Due, Step]]:
     if not asked:
         return list(steps)
     texts = render(asked)
-    found: list[tuple[Due, Step]] = []
-    for message, step in steps:
-        if message.renderer and isinstance(step, Go):
-            text = texts.get(step.attempt_id)
-            if text is None:
-                step = Stop(Status.CANCELLED, "challenge_closed")
-            else:
-                message = replace(message, text=text)
-        found.append((message, step))
-    return found
+    return [
+        _with_text(message, step, texts) if message.renderer and isinstance(step, Go) else (message, step)
+        for message, step in steps
+    ]
+
+
+def _with_text(message: Due, step: Go, texts: Mapping[uuid.UUID, str | None]) -> tuple[Due, Step]:
+    if step.attempt_id not in texts:
+        # A key that this worker does not have yet, say: its validity ends it, if nobody can.
+        return message, Later(UNRENDERED_PAUSE, step.decision)
+    text = texts[step.attempt_id]
+    if text is None:
+        return message, Stop(Status.CANCELLED, "challenge_closed")
+    return replace(message, text=text), step
 
 
 def _put_off(steps: Sequence[tuple[Due, Later]]) -> None:

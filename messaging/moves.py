@@ -2,12 +2,12 @@
 
 import uuid
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from django.db import models
 
-from messaging.states import FINAL, MOVES, PUBLIC, Status
+from messaging.states import FINAL, MOVES, NEVER_SENT, PUBLIC, Status
 from messaging.tally import count_messages
 from providers.sql import records, rows
 
@@ -43,7 +43,8 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """Locks rows in id order, as the first statement of every grouped transaction: no two can deadlock."""
         found = rows(
             """
-            SELECT id, status, message_class, country, spent, possible_duplicate, expires_at <= clock_timestamp()
+            SELECT id, status, message_class, country, spent, possible_duplicate, expires_at <= clock_timestamp(),
+              sent_at IS NOT NULL, failover_after IS NOT NULL
             FROM messaging_message WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE""",
             {"ids": list(message_ids)},
         )
@@ -51,11 +52,14 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
     @staticmethod
     def transition(moves: Collection[Move]) -> set[uuid.UUID]:
-        """Makes those moves that the table allows, writes the event of each public one, returns who moved."""
+        """Makes those moves that the table allows, writes the event of each public one, returns who moved.
+
+        The caller holds the messages. What has left before does not end as if it never had: see _truly.
+        """
         if not moves:
             return set()
         params = {
-            "rows": records(moves),
+            "rows": records(_truly(moves)),
             "moves": MOVES,
             "public": sorted(PUBLIC),
             "final": sorted(FINAL),
@@ -74,6 +78,34 @@ class Locked:
     spent: int
     possible_duplicate: bool
     overdue: bool
+    accepted: bool  # once, by some provider
+    fails_over: bool
+
+
+def _truly(moves: Collection[Move]) -> Collection[Move]:
+    """With the truth about messages for which nobody is left, and of which an earlier attempt has left.
+
+    Failed, expired and cancelled say that a message surely was not sent. One that a provider had accepted goes back
+    to `sent`, or to `undelivered` where every provider that took it said so; one of which nothing is known is `held`.
+    """
+    ends = [move.message_id for move in moves if move.to in NEVER_SENT]
+    truth = dict(rows(_LEFT, {"ids": ends})) if ends else {}
+    if not truth:
+        return moves
+    return [
+        replace(move, to=Status(truth[move.message_id])) if move.to in NEVER_SENT and move.message_id in truth else move
+        for move in moves
+    ]
+
+
+_LEFT = """
+SELECT m.id, CASE WHEN NOT a.open THEN 'undelivered' WHEN m.sent_at IS NULL THEN 'held' ELSE 'sent' END
+FROM messaging_message m, LATERAL (
+  SELECT bool_or(a.status = 'superseded' AND a.receipt_status NOT IN ('undelivered', 'expired')) AS open,
+    bool_or(a.status IN ('superseded', 'undelivered', 'expired')) AS left_us
+  FROM messaging_attempt a WHERE a.message_id = m.id) a
+WHERE m.id = ANY(%(ids)s) AND m.status IN ('queued', 'sending') AND a.left_us
+"""
 
 
 #: The data of a message's events, from a row `m` and a provider slug `provider`. Thin: no text, no full number.

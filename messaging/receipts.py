@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
+from messaging import failover
 from messaging.models import Message, Suppression
 from messaging.moves import Locked, Move
 from messaging.states import LIFTED_BY_DELIVERY, AttemptStatus, Status
@@ -42,6 +44,7 @@ CLOSES = {
     ReceiptStatus.UNDELIVERED: AttemptStatus.UNDELIVERED,
     ReceiptStatus.EXPIRED: AttemptStatus.EXPIRED,
 }
+_NOT_BROUGHT = (AttemptStatus.UNDELIVERED, AttemptStatus.EXPIRED)
 
 
 def store(provider_id: int, receipts: Sequence[ParsedReceipt]) -> int:
@@ -80,8 +83,9 @@ def store(provider_id: int, receipts: Sequence[ParsedReceipt]) -> int:
     return len(stored)
 
 
-def apply_due() -> int:
-    """Applies one group of stored receipts; returns how many it looked at."""
+def apply_due() -> tuple[int, set[str]]:
+    """Applies one group of stored receipts; returns how many it looked at, and the lanes to wake."""
+    lanes: set[str] = set()
     with transaction.atomic():
         due = rows(
             f"""
@@ -93,8 +97,8 @@ def apply_due() -> int:
         if receipts:
             attempt_of = _match(receipts)
             locked = Message.objects.lock({message for _, message in attempt_of.values()})
-            _apply(receipts, attempt_of, locked)
-    return len(receipts)
+            lanes = _apply(receipts, attempt_of, locked)
+    return len(receipts), lanes
 
 
 def apply_early(attempts: Collection[tuple[int, uuid.UUID, uuid.UUID, uuid.UUID]]) -> None:
@@ -183,7 +187,7 @@ def _apply(
     receipts: Sequence[_Receipt],
     attempt_of: dict[int, tuple[uuid.UUID, uuid.UUID]],
     locked: dict[uuid.UUID, Locked],
-) -> None:
+) -> set[str]:
     # Read after the messages are locked: whoever changes an attempt holds its message.
     states = rows(
         "SELECT id, message_id, status, receipt_status FROM messaging_attempt WHERE id = ANY(%(ids)s)",
@@ -191,6 +195,7 @@ def _apply(
     )
     attempts = {row[0]: _Attempt(*row) for row in states}
     now_at = {message_id: Status(message.status) for message_id, message in locked.items()}
+    others = failover.elsewhere(_refused(receipts, attempt_of, attempts, locked))
     moves: dict[uuid.UUID, Move] = {}
     done: list[dict[str, Any]] = []
     for receipt in receipts:
@@ -205,7 +210,7 @@ def _apply(
         ):
             done.append({"id": receipt.id, "attempt_id": attempt.id, "wait": WAIT_FOR_SETTLE, "tries": receipt.tries})
             continue
-        move = _hear(receipt, attempt, status)
+        move = _hear(receipt, attempt, status, others)
         if move:
             moves[attempt.message_id] = move
             now_at[attempt.message_id] = move.to
@@ -214,10 +219,32 @@ def _apply(
     Message.objects.transition(moves.values())
     opted_out = [attempt_of[r.id][1] for r in receipts if r.opted_out and r.id in attempt_of]
     suppress(opted_out, source="receipt")
+    return {locked[message].message_class for message, move in moves.items() if move.to == Status.QUEUED}
 
 
-def _hear(receipt: _Receipt, attempt: _Attempt, status: Status) -> Move | None:
-    """Notes the receipt on its attempt; returns what it does to the message, if anything."""
+def _refused(
+    receipts: Sequence[_Receipt],
+    attempt_of: dict[int, tuple[uuid.UUID, uuid.UUID]],
+    attempts: dict[uuid.UUID, _Attempt],
+    locked: dict[uuid.UUID, Locked],
+) -> dict[uuid.UUID, int]:
+    """Messages that may go on to another provider, and the one that does not bring them there."""
+    found = {}
+    for receipt in receipts:
+        if receipt.status not in (ReceiptStatus.UNDELIVERED, ReceiptStatus.EXPIRED) or receipt.id not in attempt_of:
+            continue
+        attempt, message = attempts[attempt_of[receipt.id][0]], locked[attempt_of[receipt.id][1]]
+        allowed = message.fails_over and not message.overdue and message.spent + 1 < settings.MAX_ATTEMPTS
+        if allowed and attempt.status == AttemptStatus.ACCEPTED and not receipt.opted_out:
+            found[message.id] = receipt.provider_id
+    return found
+
+
+def _hear(receipt: _Receipt, attempt: _Attempt, status: Status, others: Collection[uuid.UUID]) -> Move | None:
+    """Notes the receipt on its attempt; returns what it does to the message, if anything.
+
+    `others`: the messages that another provider may take when this one could not bring them.
+    """
     word = ReceiptStatus(receipt.status)
     if STRENGTH[word] > STRENGTH[attempt.receipt_status]:
         attempt.receipt_status = word
@@ -242,6 +269,8 @@ def _hear(receipt: _Receipt, attempt: _Attempt, status: Status) -> Move | None:
         return moved(Status.DELIVERED) if status in LIFTED_BY_DELIVERY else None
     if was not in (AttemptStatus.UNKNOWN, AttemptStatus.ACCEPTED):
         return None
+    if attempt.status in _NOT_BROUGHT and status == Status.SENT and attempt.message_id in others:
+        return moved(Status.QUEUED, delay=0, mark="tried", spent=1)
     match word:
         case ReceiptStatus.SENT | ReceiptStatus.UNKNOWN:
             return moved(Status.SENT) if status in (Status.UNKNOWN, Status.HELD) else None

@@ -133,7 +133,7 @@ def _rendered(doubts: Sequence[Doubt]) -> list[Doubt]:
     asked = [(d.renderer, Asked(d.attempt_id, d.message_id, d.text)) for d in doubts if d.renderer]
     with transaction.atomic():
         texts = render(asked)
-    return [replace(d, text=texts[d.attempt_id] or "") if d.renderer else d for d in doubts]
+    return [replace(d, text=texts.get(d.attempt_id) or "") if d.renderer else d for d in doubts]
 
 
 def _ask(doubts: Sequence[Doubt]) -> dict[uuid.UUID, Outcome | Lookup]:
@@ -306,8 +306,9 @@ def _rejected(doubt: Doubt, answer: Rejected) -> _Ruling:
 def _undecided(doubt: Doubt, route: Route | None, message: Locked) -> _Ruling:
     can_ask = route is not None and (route.resolve in (Resolve.LOOKUP, Resolve.LIST) or _may_repost(doubt, route))
     grace = settings.RECEIPT_GRACE_OTP if doubt.otp else settings.RECEIPT_GRACE
-    # The last of the allowance is not superseded: it would end as failed, which says that it surely was not sent.
-    if doubt.otp and doubt.left > 0 and doubt.age >= grace and message.spent + 1 < settings.MAX_ATTEMPTS:
+    # Nobody would send the last of the allowance again, nor a code that is not wanted any more: not superseded.
+    again_allowed = doubt.otp and doubt.left > 0 and bool(doubt.text) and message.spent + 1 < settings.MAX_ATTEMPTS
+    if again_allowed and doubt.age >= grace:
         again = Move(
             doubt.message_id,
             Status.QUEUED,

@@ -22,10 +22,12 @@ class Status(StrEnum):
     CANCELLED = "cancelled"  #: called back before it left
 
 
+# Where a message ends for which nobody is left, though an earlier attempt of it has left (moves._truly).
+_LEFT_BEFORE = frozenset({Status.SENT, Status.UNDELIVERED, Status.HELD})
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.SCHEDULED: frozenset({Status.QUEUED, Status.CANCELLED, Status.EXPIRED}),
-    Status.QUEUED: frozenset({Status.SENDING, Status.CANCELLED, Status.EXPIRED, Status.FAILED}),
-    Status.SENDING: frozenset({Status.SENT, Status.QUEUED, Status.UNKNOWN, Status.FAILED, Status.EXPIRED}),
+    Status.QUEUED: frozenset({Status.SENDING, Status.CANCELLED, Status.EXPIRED, Status.FAILED}) | _LEFT_BEFORE,
+    Status.SENDING: frozenset({Status.QUEUED, Status.UNKNOWN, Status.FAILED, Status.EXPIRED}) | _LEFT_BEFORE,
     Status.UNKNOWN: frozenset({Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.QUEUED, Status.HELD}),
     Status.HELD: frozenset({Status.QUEUED, Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED}),
     Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED, Status.EXPIRED, Status.QUEUED}),
@@ -41,6 +43,9 @@ FINAL = frozenset(status for status, onward in TRANSITIONS.items() if not onward
 # is open (`sending`) it waits for settle; a cancelled message was answered as never to be sent.
 NOT_LIFTED_BY_DELIVERY = frozenset({Status.SENDING, Status.CANCELLED, Status.DELIVERED})
 LIFTED_BY_DELIVERY = frozenset(Status) - NOT_LIFTED_BY_DELIVERY
+
+# They say that it surely was not sent, where they end what was on its way out.
+NEVER_SENT = frozenset({Status.FAILED, Status.EXPIRED, Status.CANCELLED})
 
 # What clients are told. The others are our own business.
 PUBLIC = frozenset(

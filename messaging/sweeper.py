@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils.module_loading import import_string
 
-from messaging import reconcile, tally
+from messaging import failover, reconcile, tally
 from messaging.models import Message
 from messaging.moves import Move
 from messaging.states import EVENTS, Status
@@ -27,7 +27,7 @@ RECEIPT_WAIT = "72 hours"
 def sweep() -> set[str]:
     """One round; returns the lanes to wake."""
     lanes: set[str] = set()
-    for step in (lost_leases, due_schedules, expired, silent, old_keys):
+    for step in (lost_leases, due_schedules, expired, unheard, silent, old_keys):
         until = time.monotonic() + STEP
         while moved := step():
             lanes |= moved
@@ -86,6 +86,17 @@ def expired() -> set[str]:
     """queued or scheduled -> expired: never sent later than the caller wanted."""
     where = "status IN ('queued', 'scheduled') AND expires_at <= clock_timestamp()"
     return _move(where, Status.EXPIRED, "validity_over")
+
+
+def unheard() -> set[str]:
+    """sent -> queued: no receipt in time, and another provider may take it."""
+    lanes: set[str] = set()
+    until = time.monotonic() + STEP
+    while True:
+        looked_at, due = failover.unheard(GROUP)
+        lanes |= due
+        if looked_at < GROUP or time.monotonic() > until:
+            return lanes
 
 
 def silent() -> set[str]:

@@ -77,11 +77,18 @@ def start(lanes: Iterable[str]) -> None:
             asking = [
                 Loop(f"reconcile-{name}", partial(reconcile.run, (name,)), RECONCILE_PAUSE) for name in MessageClass
             ]
-            _threads[lane] = [Loop("receipts", receipts.apply_due, RECEIPTS_PAUSE), *asking]
+            _threads[lane] = [Loop("receipts", _apply_receipts, RECEIPTS_PAUSE), *asking]
         else:
             _threads[lane] = [Drain(lane)]
         for thread in _threads[lane]:
             thread.start()
+
+
+def _apply_receipts() -> int:
+    found, lanes = receipts.apply_due()
+    for lane in lanes:
+        hint(lane)
+    return found
 
 
 def stop() -> None:
