@@ -1,6 +1,5 @@
 """The one place where a code and its text meet: in the memory of the worker that sends it."""
 
-import logging
 import uuid
 from collections.abc import Sequence
 
@@ -9,11 +8,11 @@ from providers.sql import records, rows
 from verification import codes, texts
 from verification.codes import Binding
 
-log = logging.getLogger(__name__)
-
-
 def render(asked: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
-    """The whole text by attempt; None where the challenge is closed. Runs in the transaction that claims them."""
+    """The whole text by attempt; None where the challenge is closed. Runs in the transaction that claims them.
+
+    Raises KeyError where this worker's OTP_KEYS lacks a key.
+    """
     found = rows(
         """
         SELECT r.attempt_id, c.id, c.client_id, c.purpose, c."to", c.context, c.code_length, c.kid, c.seed,
@@ -34,16 +33,8 @@ def render(asked: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
         elif generation is None:
             generation = _allot(bound[0], attempt)
         if generation is not None:
-            rendered[attempt] = _filled(text_of[attempt], Binding(*bound), generation)
+            rendered[attempt] = texts.fill(text_of[attempt], codes.derive(Binding(*bound), generation))
     return rendered
-
-
-def _filled(text: str, binding: Binding, generation: int) -> str | None:
-    try:
-        return texts.fill(text, codes.derive(binding, generation))
-    except KeyError:  # one challenge is lost, where an exception would stop the lane for all
-        log.error("OTP_KEYS lacks the key of a pending challenge", extra={"key_id": binding.kid})
-        return None
 
 
 def _allot(challenge: uuid.UUID, attempt: uuid.UUID) -> int | None:
