@@ -8,6 +8,7 @@ from providers.sql import records, rows
 from verification import codes, texts
 from verification.codes import Binding
 
+
 def render(asked: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
     """The whole text by attempt; None where the challenge is closed. Runs in the transaction that claims them.
 
