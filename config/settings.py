@@ -302,6 +302,14 @@ VERIFY_LIMITS = {  # per number, /24 or /64 network, device, ten thousand neighb
     "failed_day": count("VERIFY_FAILED_DAY", 30),
     "failed_row": count("VERIFY_FAILED_ROW", 100),
 }
+VERIFY_RULES = {  # floors below which nothing is unusual (verification/rules.py); countries per network and day
+    "unverified_day": count("VERIFY_UNVERIFIED_DAY", 20),
+    "unverified_hour": count("VERIFY_UNVERIFIED_HOUR", 10),
+    "unverified_ip": count("VERIFY_UNVERIFIED_IP", 10),
+    "ip_countries": count("VERIFY_IP_COUNTRIES", 3),
+}
+# What a client may spend on codes to one country in a UTC day, in REPORTING_CURRENCY; empty: no cap but staff's.
+VERIFY_DAILY_CAP = positive("VERIFY_DAILY_CAP", 0) if env.str("VERIFY_DAILY_CAP", default="") else None
 # "+15005550006=123456,...": nothing is sent to them and the code is always that. `check --deploy` refuses any.
 VERIFY_TEST_NUMBERS: dict[str, str] = env.dict("VERIFY_TEST_NUMBERS", default={})
 for _number, _code in VERIFY_TEST_NUMBERS.items():

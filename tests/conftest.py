@@ -21,7 +21,7 @@ from messaging.clients import issue_key
 from providers import health
 from routing import snapshot
 from tests.factories import ClientFactory
-from verification import profiles
+from verification import countries, profiles
 
 pytest.register_assert_rewrite("tests.contract")
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def _fresh_tables():
     """A test must not see the providers, keys and breakers of the one before."""
-    for table in (snapshot.tables, clients.keys, clients.sources, texts.edited, profiles.profiles):
+    for table in (snapshot.tables, clients.keys, clients.sources, texts.edited, profiles.profiles, countries.rules):
         table.forget()
     health.forget()
     quotas.forget()

@@ -24,6 +24,7 @@ from routing.numbers import mask
 from verification import codes, drafts, guard, profiles, texts
 from verification.drafts import StartDraft
 from verification.errors import LimitReached, NoSendsLeft, NotPending, ResendTooEarly
+from verification.evidence import counted
 from verification.profiles import Policy
 from verification.records import COLUMNS, Row, body, close, find, normal
 from verification.states import ChallengeStatus
@@ -48,7 +49,7 @@ def start(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> A
         with transaction.atomic():
             return Answer(201, _start(caller, draft, policy, room))
 
-    with guard.recorded(caller, draft), reserve(caller, 1) as room:
+    with guard.recorded(), reserve(caller, 1) as room:
         return _counted(once(caller, "verification", data, idempotency_key, work), room)
 
 
@@ -120,13 +121,17 @@ def _insert(caller: Caller, draft: StartDraft, policy: Policy) -> Row:
 
 
 _INSERT = f"""
+WITH c AS (
 INSERT INTO verification_challenge (id, reference, client_id, purpose, profile, "to", country, locale, status, context,
   ip, device, seed, kid, code_length, code_per_attempt, max_checks, max_sends, created_at, expires_at, resend_at)
 SELECT %(id)s, %(reference)s, %(client)s, %(purpose)s, %(profile)s, %(to)s, %(country)s, %(locale)s, 'pending',
   %(context)s::jsonb, %(ip)s::inet, %(device)s, %(seed)s, %(kid)s, %(code_length)s, %(code_per_attempt)s,
   %(max_checks)s, %(max_sends)s, now, now + %(ttl)s * interval '1 second', now + %(cooldown)s * interval '1 second'
 FROM clock_timestamp() now
-RETURNING {COLUMNS}
+RETURNING *
+), counted AS ({counted("c", verified=False)}
+)
+SELECT {COLUMNS} FROM c
 """  # noqa: S608  a literal fragment
 
 
@@ -160,7 +165,7 @@ def _send(caller: Caller, challenge: Row, policy: Policy, room: Room, *, seq: in
         ),
         room,
     )
-    guard.spend(caller, challenge.country, message.prepared.cost, message.prepared.currency, policy)
+    guard.spend(caller, challenge, message.prepared.cost, message.prepared.currency, policy)
     rows(
         "INSERT INTO verification_codemessage (message_id, challenge_id, seq) "
         "VALUES (%(message)s, %(challenge)s, %(seq)s)",
@@ -194,7 +199,7 @@ def resend(caller: Caller, reference: str, *, idempotency_key: str | None = None
         with transaction.atomic():
             return Answer(202, _resend(caller, reference, room))
 
-    with reserve(caller, 1) as room:
+    with guard.recorded(), reserve(caller, 1) as room:
         return _counted(once(caller, "verification.resend", reference, idempotency_key, work), room)
 
 
@@ -205,9 +210,10 @@ def _resend(caller: Caller, reference: str, room: Room) -> dict[str, Any]:
     if challenge.status != ChallengeStatus.PENDING or challenge.left < SHORTEST_VALIDITY:
         raise NotPending(f"It is {challenge.shown_status}." if challenge.status != "pending" else "It is about to end.")
     if challenge.sends >= challenge.max_sends:
-        raise NoSendsLeft
+        raise guard.told(NoSendsLeft(), guard.of_challenge(caller, challenge), "no_sends_left")
     if challenge.wait > 0:
-        raise ResendTooEarly(retry_after=math.ceil(challenge.wait))
+        early = ResendTooEarly(retry_after=math.ceil(challenge.wait))
+        raise guard.told(early, guard.of_challenge(caller, challenge), "resend_too_early")
     policy = profiles.find(caller, challenge.purpose, challenge.profile)
     again = rows(
         f"""

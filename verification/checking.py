@@ -17,6 +17,7 @@ from routing.numbers import mask
 from verification import codes, drafts, limits
 from verification.drafts import CheckDraft
 from verification.errors import AlreadyRedeemed
+from verification.evidence import counted
 from verification.records import COLUMNS, NOBODY, Row, close, decoy, find, moment, normal, stand_down, told
 from verification.states import USED, ChallengeStatus
 
@@ -115,6 +116,7 @@ WITH c AS (
     AND expires_at > clock_timestamp()
   RETURNING *
 ), told AS ({told("c")}
+), counted AS ({counted("(SELECT * FROM c WHERE status = 'verified')", verified=True)}
 )
 SELECT {COLUMNS} FROM c
 """  # noqa: S608  literal fragments

@@ -1,27 +1,35 @@
 """Why a verification is refused."""
 
+from typing import Any
+
 from messaging.errors import Refusal
 
 
-class LimitReached(Refusal):
+class Recorded(Refusal):
+    """One that guard.recorded stores, once `guard.told` has said what it is about."""
+
+    note: Any = None
+
+
+class LimitReached(Recorded):
     code = "limit_reached"
     status = 429
     title = "Too many verifications"
 
 
-class DestinationBlocked(Refusal):
+class DestinationBlocked(Recorded):
     code = "destination_blocked"
     status = 403
     title = "No code is sent to this destination"
 
 
-class ResendTooEarly(Refusal):
+class ResendTooEarly(Recorded):
     code = "resend_too_early"
     status = 429
     title = "The code was sent a moment ago"
 
 
-class NoSendsLeft(Refusal):
+class NoSendsLeft(Recorded):
     code = "no_sends_left"
     status = 409
     title = "The code was sent as often as the profile allows"

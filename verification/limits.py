@@ -4,7 +4,7 @@ A counter begins with the first thing it counts, and anew with the first one aft
 window is there ever more than the limit, however many requests run at once. Two windows may meet.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from ipaddress import ip_network
@@ -15,18 +15,27 @@ from django.conf import settings
 from providers.sql import records, rows
 
 HOUR, DAY = 3600, 86_400
+Key = tuple[str, str, int]  # kind, value, span
 FOREVER = 10 * 365 * DAY  # until staff or a success end it
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `most` in `span` seconds of what `kind` and `value` name; this request adds `weight`."""
+    """At most `most` in `span` seconds of what `kind` and `value` name; this request adds `weight`.
+
+    `daily`: the window is the UTC day, whenever it began to count.
+    """
 
     kind: str
     value: str = field(repr=False)
     span: int
     most: int | Decimal
     weight: int | Decimal = 1
+    daily: bool = False
+
+    @property
+    def key(self) -> Key:
+        return self.kind, self.value, self.span
 
 
 class Full(NamedTuple):
@@ -42,13 +51,23 @@ def take(limits: Sequence[Limit]) -> list[Full]:
     The rows stay locked until the transaction ends and roll back with it. They are taken in one order, so no two
     requests can deadlock.
     """
-    taken = set(rows(_TAKE, {"rows": records(limits)}))
-    missed = [limit for limit in limits if (limit.kind, limit.value, limit.span) not in taken]
-    return peek(missed) if missed else []
+    return missed(limits, count(limits))
+
+
+def count(limits: Sequence[Limit]) -> dict[Key, Decimal]:
+    """Counts against each limit that has room, and returns how much of those is used now."""
+    return {(kind, value, span): n for kind, value, span, n in rows(_TAKE, {"rows": records(limits)})}
+
+
+def missed(limits: Sequence[Limit], counted: Mapping[Key, Decimal]) -> list[Full]:
+    """Those that had no room, whatever has become of them since."""
+    without = [limit for limit in limits if limit.key not in counted]
+    seconds = {full.limit.key: full.seconds for full in peek(without)} if without else {}
+    return [Full(limit, seconds.get(limit.key, 1.0 if limit.weight <= limit.most else limit.span)) for limit in without]
 
 
 def peek(limits: Sequence[Limit]) -> list[Full]:
-    """Which of them have no room, without counting. One that a neighbour has just freed has still no room here."""
+    """Which of them have no room, without counting."""
     found = rows(
         """
         SELECT b.kind, b.value, b.span, extract(epoch FROM b.until - clock_timestamp())::float8
@@ -58,7 +77,7 @@ def peek(limits: Sequence[Limit]) -> list[Full]:
         {"rows": records(limits)},
     )
     seconds = {row[:3]: row[3] for row in found}
-    return [Full(limit, seconds[key]) for limit in limits if (key := (limit.kind, limit.value, limit.span)) in seconds]
+    return [Full(limit, seconds[limit.key]) for limit in limits if limit.key in seconds]
 
 
 def forget(kind: str, value: str) -> None:
@@ -67,15 +86,18 @@ def forget(kind: str, value: str) -> None:
 
 _TAKE = """
 INSERT INTO verification_bucket AS b (kind, value, span, n, most, until)
-SELECT kind, value, span, weight, most, clock_timestamp() + span * interval '1 second'
-FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(kind text, value text, span int, most numeric, weight numeric)
+SELECT kind, value, span, weight, most,
+  CASE WHEN daily THEN date_trunc('day', clock_timestamp(), 'UTC') + interval '24 hours'
+    ELSE clock_timestamp() + span * interval '1 second' END
+FROM jsonb_to_recordset(%(rows)s::jsonb)
+  AS r(kind text, value text, span int, most numeric, weight numeric, daily bool)
 WHERE weight <= most ORDER BY kind, value, span
 ON CONFLICT (kind, value, span) DO UPDATE SET
   n = excluded.n + CASE WHEN b.until > clock_timestamp() THEN b.n ELSE 0 END,
   until = CASE WHEN b.until > clock_timestamp() THEN b.until ELSE excluded.until END,
   most = excluded.most
 WHERE b.until <= clock_timestamp() OR b.n + excluded.n <= excluded.most
-RETURNING kind, value, span
+RETURNING kind, value, span, n
 """
 
 
@@ -103,6 +125,11 @@ def of_failure(purpose: str, msisdn: str) -> list[Limit]:
         Limit("failed", value, DAY, most["failed_day"]),
         Limit("failed_row", value, FOREVER, most["failed_row"]),
     ]
+
+
+def of_spend(client: str, country: str, cost: Decimal, most: Decimal) -> Limit:
+    """What a message counts against, in the reporting currency."""
+    return Limit("spend", f"{client} {country}", DAY, most, cost, daily=True)
 
 
 def prefix(msisdn: str) -> str:

@@ -1,11 +1,14 @@
 """What time does to challenges and counters. Run by the sweeper's leader."""
 
 from providers.sql import rows
+from verification.evidence import KEEP_DAYS, KEEP_HOURS
+from verification.limits import DAY
 from verification.records import close
 from verification.states import ChallengeStatus
 
 GROUP = 500
-KEEP = "30 days"  # closed challenges
+KEEP = "30 days"  # closed challenges, refusals
+KEEP_BLOCKS = "90 days"  # after their end
 
 
 def expire() -> None:
@@ -17,8 +20,8 @@ def expire() -> None:
 
 
 def purge() -> None:
-    """Forgets old challenges, and counters whose time is over."""
-    for statement in (_CHALLENGES, _BUCKETS):
+    """Forgets old challenges and refusals, blocks that ended long ago, and counts whose time is over."""
+    for statement in (_CHALLENGES, *_FORGET):
         while len(rows(statement)) == GROUP:
             pass
 
@@ -34,7 +37,18 @@ WITH old AS (
 DELETE FROM verification_challenge c USING old WHERE c.id = old.id RETURNING 1
 """  # noqa: S608  literals of this module
 
-_BUCKETS = f"""
-DELETE FROM verification_bucket WHERE id IN (
-  SELECT id FROM verification_bucket WHERE until < clock_timestamp() LIMIT {GROUP} FOR UPDATE SKIP LOCKED) RETURNING 1
-"""  # noqa: S608  literals of this module
+_FORGET = [
+    f"""
+    DELETE FROM verification_{table} WHERE id IN (
+      SELECT id FROM verification_{table} WHERE {old} LIMIT {GROUP} FOR UPDATE SKIP LOCKED) RETURNING 1"""  # noqa: S608
+    for table, old in (
+        ("bucket", "until < clock_timestamp()"),
+        ("refused", f"created_at < clock_timestamp() - interval '{KEEP}'"),
+        ("block", f"coalesce(lifted_at, expires_at) < clock_timestamp() - interval '{KEEP_BLOCKS}'"),
+        (
+            "startcount",
+            f"at < clock_timestamp() - interval '{KEEP_HOURS}' AND (kind <> 'country' OR span < {DAY}) "
+            f"OR at < clock_timestamp() - interval '{KEEP_DAYS}'",
+        ),
+    )
+]

@@ -9,6 +9,13 @@ from messaging.models import E164, Attempt, Client, Message, choices, uuid7
 from routing.models import COUNTRY
 from routing.numbers import NumberType
 from verification import codes
+from verification.fraud_models import (  # noqa: F401  Django looks for models here
+    Block,
+    CountryRule,
+    Refused,
+    StartCount,
+    TrustedNumber,
+)
 from verification.states import ChallengeStatus
 
 PURPOSE = RegexValidator(r"^[a-z][a-z0-9_]{0,39}\Z", "Small letters, digits and _, at most 40.")
