@@ -137,7 +137,7 @@ def block(start: Start, reason: str) -> None:
     rows(
         """
         INSERT INTO verification_block (kind, value, reason, by_rule, level, created_at, expires_at)
-        VALUES ('prefix', %(value)s, %(reason)s, true, %(level)s, clock_timestamp(),
-          clock_timestamp() + %(seconds)s * interval '1 second')""",
+        SELECT 'prefix', %(value)s, %(reason)s, true, %(level)s, now, now + %(seconds)s * interval '1 second'
+        FROM clock_timestamp() now""",
         {**value, "reason": reason, "level": level, "seconds": block_seconds(level)},
     )

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +10,10 @@ from decimal import Decimal
 from functools import partial
 
 from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from messaging.clients import Caller
 from providers.sql import records, rows
@@ -18,7 +21,7 @@ from routing.snapshot import tables
 from verification import countries, evidence, limits
 from verification.drafts import StartDraft
 from verification.errors import DestinationBlocked, LimitReached, Recorded
-from verification.fraud_models import Mode
+from verification.fraud_models import Block, Mode
 from verification.profiles import Policy
 from verification.records import Row
 from verification.rules import Finding, Start, findings
@@ -105,6 +108,12 @@ def spend(caller: Caller, challenge: Row, cost: Decimal, currency: str, policy: 
     if not _monitors(policy, countries.mode(caller.id, challenge.country)):
         raise told(_refusal(finding), start, finding.rule)
     _store([Note(start, finding.rule, finding.detail)], monitored=True)
+
+
+def lift(blocks: Iterable[int], user: AbstractBaseUser) -> int:
+    """Ends blocks, from the next start on; those that are over stay as they are. Returns how many it ended."""
+    held = Block.objects.filter(pk__in=blocks, lifted_at=None).filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
+    return held.update(lifted_at=Now(), lifted_by=user)
 
 
 def _alarm(client: str, country: str) -> None:

@@ -4,6 +4,7 @@ A counter begins with the first thing it counts, and anew with the first one aft
 window is there ever more than the limit, however many requests run at once. Two windows may meet.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -63,7 +64,14 @@ def missed(limits: Sequence[Limit], counted: Mapping[Key, Decimal]) -> list[Full
     """Those that had no room, whatever has become of them since."""
     without = [limit for limit in limits if limit.key not in counted]
     seconds = {full.limit.key: full.seconds for full in peek(without)} if without else {}
-    return [Full(limit, seconds.get(limit.key, 1.0 if limit.weight <= limit.most else limit.span)) for limit in without]
+    return [Full(limit, seconds.get(limit.key) or _pause(limit)) for limit in without]
+
+
+def _pause(limit: Limit) -> float:
+    """Of a limit that nobody uses: it has just begun anew, or is smaller than what this request would add."""
+    if limit.weight <= limit.most:
+        return 1.0
+    return limit.span - time.time() % limit.span if limit.daily else limit.span
 
 
 def peek(limits: Sequence[Limit]) -> list[Full]:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from django.db import connection
+from django.db.models import F
 
 from messaging.errors import Refusal
 from verification import challenges
@@ -60,6 +61,6 @@ def happened(kind, starts, verified, *, value="", country="UA", span=None, ago=t
     at = (datetime.now(UTC) - ago).replace(minute=0, second=0, microsecond=0)
     if span == DAY:
         at = at.replace(hour=0)
-    StartCount.objects.create(
-        kind=kind, value=value, country=country, span=span, at=at, shard=0, starts=starts, verified=verified
-    )
+    window = {"kind": kind, "value": value, "country": country, "span": span, "at": at, "shard": 0}
+    row, _ = StartCount.objects.get_or_create(**window, defaults={"starts": 0, "verified": 0})
+    StartCount.objects.filter(pk=row.pk).update(starts=F("starts") + starts, verified=F("verified") + verified)
