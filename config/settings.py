@@ -286,6 +286,8 @@ if not re.fullmatch("[A-Z]{3}", REPORTING_CURRENCY):
 PERIODIC: list[tuple[str, float]] = [
     ("verification.maintenance.expire", 1),
     ("verification.maintenance.purge", 60),
+    ("verification.conversions.count", 5),
+    ("verification.conversions.purge", 3600),
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}

@@ -112,3 +112,30 @@ class ExchangeRate(models.Model):
 
     def __str__(self) -> str:
         return f"{self.currency} {self.rate}"
+
+
+class Quality(models.Model):
+    """What became of the messages that a provider was handed in one hour, by where they went (quality.py)."""
+
+    hour = models.DateTimeField()
+    message_class = models.CharField("class", max_length=14)
+    provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="quality", db_index=False)
+    country = models.CharField(max_length=2)
+    mcc = models.CharField("MCC", max_length=3, blank=True)  # empty while the network is unknown
+    mnc = models.CharField("MNC", max_length=3, blank=True)
+    attempts = models.PositiveIntegerField()  # handed over, or perhaps
+    delivered = models.PositiveIntegerField()
+    converted = models.PositiveIntegerField()  # the person did what the message was for
+    unattributed = models.PositiveIntegerField()  # so did this person, by this message or by another provider's
+
+    class Meta:
+        verbose_name_plural = "quality"
+        constraints = [
+            # record finds its row, readers and purge the hours of a time
+            models.UniqueConstraint(
+                fields=["hour", "message_class", "provider", "country", "mcc", "mnc"], name="one_quality_per_key"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:00} {self.provider_id} {self.country} {self.converted} of {self.attempts}"

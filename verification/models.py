@@ -239,3 +239,36 @@ class Bucket(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.n} of {self.most}"
+
+
+#: Upper ends of the buckets of `Hour.times`, in seconds from the start to the right code; the last has no end.
+TIMES = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
+
+
+class Hour(models.Model):
+    """What became of the challenges that began in one hour (conversions.py). Closed ones only."""
+
+    hour = models.DateTimeField()
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="+", db_index=False)
+    country = models.CharField(max_length=2)
+    purpose = models.CharField(max_length=40)
+    starts = models.PositiveIntegerField()
+    sends = models.PositiveIntegerField()
+    delivered = models.PositiveIntegerField()  # challenges of which a message arrived
+    verified = models.PositiveIntegerField()
+    expired = models.PositiveIntegerField()
+    locked = models.PositiveIntegerField()
+    cancelled = models.PositiveIntegerField()
+    superseded = models.PositiveIntegerField()  # by a newer start: the same person asked again
+    cost = models.DecimalField(max_digits=20, decimal_places=6)  # in REPORTING_CURRENCY
+    unpriced = models.PositiveIntegerField()  # attempts whose cost is not in it: no exchange rate
+    times = ArrayField(models.PositiveIntegerField())  # of the verified ones, by bucket of TIMES
+
+    class Meta:
+        constraints = [
+            # count finds its row, readers and purge the hours of a time
+            models.UniqueConstraint(fields=["hour", "client", "country", "purpose"], name="one_hour_per_key")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H:00} {self.country} {self.purpose} {self.verified} of {self.starts}"
