@@ -1,7 +1,7 @@
 """The figures of the dashboard: from the tally, so that they cost the same however many messages there are."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -124,7 +124,7 @@ def hours(now: datetime) -> list[tuple[datetime, int, dict[str, int]]]:
     return [(hour, counts.get((hour, ""), 0), {o: counts.get((hour, o), 0) for o in OUTCOMES}) for hour in every]
 
 
-def percentile(buckets: Counter[int], share: float) -> float | None:
+def percentile(buckets: Mapping[int, int], share: float, bounds: Sequence[float] = BOUNDS) -> float | None:
     """Seconds that this share (0 to 1) stayed below, between two bounds in proportion; None without any.
 
     Infinite beyond the last bound.
@@ -133,10 +133,10 @@ def percentile(buckets: Counter[int], share: float) -> float | None:
     wanted, so_far = share * sum(timed.values()), 0
     for bucket in sorted(timed):
         if so_far + timed[bucket] >= wanted:
-            if bucket == len(BOUNDS):
+            if bucket == len(bounds):
                 return float("inf")
-            lower = BOUNDS[bucket - 1] if bucket else 0.0
-            return lower + (BOUNDS[bucket] - lower) * (wanted - so_far) / timed[bucket]
+            lower = bounds[bucket - 1] if bucket else 0.0
+            return lower + (bounds[bucket] - lower) * (wanted - so_far) / timed[bucket]
         so_far += timed[bucket]
     return None
 

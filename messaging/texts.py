@@ -60,6 +60,13 @@ def locale_of(*, client: str, name: str, locale: str) -> str:
     return _find(client, name, locale)[0]
 
 
+def locales(*, client: str, name: str) -> list[str]:
+    """Every locale that this client has a text of this name in: edited ones, and shipped ones."""
+    found = {tag for (owner, template, tag) in edited.get() if template == name and owner in ("", client)}
+    folder = Path(settings.BASE_DIR) / "templates" / "messages" / name
+    return sorted(found | {path.stem for path in folder.glob("*.txt")})
+
+
 def has_stray_brace(text: str) -> bool:
     """A mistyped parameter such as {Name} or {name would go out to people as it stands."""
     return not set("{}").isdisjoint(PARAMETER.sub("", text))

@@ -13,10 +13,13 @@ from unfold import paginator
 from unfold.admin import ModelAdmin
 
 COLOURS = {
-    "success": ("delivered", "accepted", "active", "closed", "enabled", "live"),
-    "info": ("sent", "queued", "sending", "scheduled", "intent", "half_open", "draft"),
+    "success": ("delivered", "accepted", "active", "closed", "enabled", "live", "verified"),
+    "info": ("sent", "queued", "sending", "scheduled", "intent", "half_open", "draft", "pending"),
     "warning": ("unknown", "held", "not_sent", "superseded"),
-    "danger": ("failed", "undelivered", "rejected", "expired", "open", "disabled", "revoked", "unreadable", "missing"),
+    "danger": (
+        *("failed", "undelivered", "rejected", "expired", "locked"),
+        *("open", "disabled", "revoked", "unreadable", "missing"),
+    ),
 }
 COLOUR_OF = {word: colour for colour, words in COLOURS.items() for word in words}
 

@@ -103,7 +103,7 @@ def _insert(caller: Caller, draft: StartDraft, policy: Policy) -> Row:
             draft.country,
             policy.locale,
             client=caller.slug,
-            template=_template(policy, draft.context),
+            template=template_of(policy, draft.context),
         ),
         "context": codes.canonical(draft.context).decode(),
         "ip": draft.ip or None,
@@ -141,7 +141,7 @@ def _send(caller: Caller, challenge: Row, policy: Policy, room: Room, *, seq: in
         return
     text = texts.compose(
         client=caller.slug,
-        template=_template(policy, challenge.context),
+        template=template_of(policy, challenge.context),
         locale=challenge.locale,
         minutes=math.ceil(challenge.left / 60),
         context=challenge.context,
@@ -173,7 +173,7 @@ def _send(caller: Caller, challenge: Row, policy: Policy, room: Room, *, seq: in
     )
 
 
-def _template(policy: Policy, context: Mapping[str, str]) -> str:
+def template_of(policy: Policy, context: Mapping[str, str]) -> str:
     """A context is always shown: whoever approves it must have read it (PSD2 RTS, article 5)."""
     return policy.template or ("code_payment" if context else "code")
 

@@ -21,7 +21,9 @@ admin.site.index_title = "Home"
 LATE = 30  # seconds: an event that has waited for longer waits for somebody
 COUNTED = 1000  # more than that is "1000+": the page costs the same on a full table
 
-GROUPS: list[tuple[str, list[tuple[str, str, str]]]] = [
+#: Group, and its entries: name, icon, the model that one must be allowed to see, and a page other than its list.
+#: Apps above this one add their own groups.
+GROUPS: list[tuple[str, list[tuple[str, ...]]]] = [
     (
         "Messages",
         [
@@ -55,8 +57,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     ]
     for title, entries in GROUPS:
         items = [
-            {"title": name, "icon": icon, "link": _list(model)}
-            for name, icon, model in entries
+            {"title": name, "icon": icon, "link": reverse(view[0]) if view else _list(model)}
+            for name, icon, model, *view in entries
             if _may_view(request, model)
         ]
         if items:

@@ -26,6 +26,8 @@ from routing import numbers
 
 DECIDE = "messaging.decide_held"
 FOUND = 200  # rows that a search shows at most
+#: Label and address of a page that a message belongs to. Apps above this one add theirs.
+LINKS: list[Callable[[Message], tuple[str, str] | None]] = []
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,7 @@ class MessageAdmin(ReadOnly, LongList):
                 for verb in VERBS.values()
                 if decides
             ],
+            "links": [found for link in LINKS if (found := link(message))],
             "attempts_url": f"{reverse('admin:messaging_attempt_changelist')}?q={message.pk}",
             "receipts_url": f"{reverse('admin:messaging_receipt_changelist')}?q={message.pk}",
             "history_url": reverse("admin:messaging_message_history", args=[message.pk]),

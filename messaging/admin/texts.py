@@ -1,20 +1,32 @@
-"""Templates, and numbers that must not be written to."""
+"""Templates, measured while they are edited, and numbers that must not be written to."""
 
 from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.forms.widgets import Script
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from messaging.drafts import LOCALE
 from messaging.models import Suppression, Template
-from messaging.texts import STRAY_BRACE, has_stray_brace
+from messaging.texts import PARAMETER, STRAY_BRACE, has_stray_brace
 from providers.pages import LongList
 from routing import numbers
+from routing.encoding import BASIC, EXTENSION, measure
+
+SAMPLE = "1234567890"  # what stands for a parameter while a text is measured
+
+
+def as_sent(text: str) -> str:
+    """Browsers send a line break as two characters, of which an SMS needs one."""
+    return text.replace("\r\n", "\n")
 
 
 class TemplateForm(forms.ModelForm):
@@ -25,7 +37,7 @@ class TemplateForm(forms.ModelForm):
         return locale
 
     def clean_text(self) -> str:
-        text: str = self.cleaned_data["text"]
+        text = as_sent(self.cleaned_data["text"])
         if has_stray_brace(text):
             raise forms.ValidationError(STRAY_BRACE)
         return text
@@ -40,6 +52,32 @@ class TemplateAdmin(ModelAdmin):
     list_select_related = ("client",)
     search_fields = ("name",)
     ordering = ("name", "locale")
+    change_form_after_template = "admin/messaging/template_size.html"
+
+    class Media:
+        js = (Script("messaging/preview.js", defer=True),)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.size_view)
+        return [path("size/", view, name="messaging_template_size"), *super().get_urls()]
+
+    def size_view(self, request: HttpRequest) -> HttpResponse:
+        """A fragment of the form's page: how the text that is typed there would be billed. Nothing is saved."""
+        if not (self.has_add_permission(request) or self.has_change_permission(request)):
+            raise PermissionDenied
+        text = as_sent(request.POST.get("text", ""))
+        filled = PARAMETER.sub(SAMPLE, text)
+        encoding = measure(filled)
+        context = {
+            "encoding": {"gsm7": "GSM-7", "ucs2": "UCS-2"}[encoding.name],
+            "units": encoding.units,
+            "segments": encoding.segments,
+            "parameters": list(dict.fromkeys(PARAMETER.findall(text))),
+            "sample": len(SAMPLE),
+            "odd": list(dict.fromkeys(character for character in filled if character not in BASIC + EXTENSION))[:20],
+            "stray": STRAY_BRACE if has_stray_brace(text) else "",
+        }
+        return TemplateResponse(request, "admin/messaging/template_size.fragment.html", context)
 
 
 class SuppressionForm(forms.ModelForm):

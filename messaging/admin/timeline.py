@@ -39,9 +39,9 @@ def build(message: Message) -> list[Entry]:
     events = Event.objects.filter(subject=str(message.pk)).order_by("sequence")
     entries = [_accepted(message)]
     entries += _decision(message, attempts)
-    entries += map(_attempt, attempts)
-    entries += map(_receipt, receipts.order_by("received_at")[:LONGEST])
-    entries += map(_event, events[:LONGEST])
+    entries += map(attempt_entry, attempts)
+    entries += map(receipt_entry, receipts.order_by("received_at")[:LONGEST])
+    entries += map(event_entry, events[:LONGEST])
     return sorted(entries, key=lambda entry: (entry.at, entry.order))
 
 
@@ -53,7 +53,7 @@ def _accepted(message: Message) -> Entry:
         ("estimated cost", estimate),
         ("valid until", moment(message.expires_at)),
     ]
-    return Entry(message.created_at, "login", f"Accepted from {message.client}", facts=_filled(facts), order=0)
+    return Entry(message.created_at, "login", f"Accepted from {message.client}", facts=filled(facts), order=0)
 
 
 def _decision(message: Message, attempts: list[Attempt]) -> list[Entry]:
@@ -70,7 +70,7 @@ def _decision(message: Message, attempts: list[Attempt]) -> list[Entry]:
     return [Entry(at, "alt_route", title, facts=facts, candidates=message.decision, order=1 if not waiting else 5)]
 
 
-def _attempt(attempt: Attempt) -> Entry:
+def attempt_entry(attempt: Attempt) -> Entry:
     facts = [
         ("reason", " ".join(filter(None, (attempt.error_code, attempt.error_detail)))),
         ("price per segment", f"{plain(attempt.price)} {attempt.currency}" if attempt.price is not None else ""),
@@ -81,10 +81,10 @@ def _attempt(attempt: Attempt) -> Entry:
         ("next look-up", moment(attempt.resolve_at)),
     ]
     title = f"Attempt {attempt.seq} by {attempt.provider}"
-    return Entry(attempt.started_at, "send", title, attempt.status, _filled(facts), order=2)
+    return Entry(attempt.started_at, "send", title, attempt.status, filled(facts), order=2)
 
 
-def _receipt(receipt: Receipt) -> Entry:
+def receipt_entry(receipt: Receipt) -> Entry:
     facts = [
         ("provider's word", receipt.provider_status),
         ("reason", receipt.error_code),
@@ -94,10 +94,10 @@ def _receipt(receipt: Receipt) -> Entry:
     ]
     seq = f" for attempt {receipt.attempt.seq}" if receipt.attempt else ""
     title = f"Receipt of {receipt.provider}{seq}"
-    return Entry(receipt.received_at, "receipt_long", title, receipt.status, _filled(facts), order=3)
+    return Entry(receipt.received_at, "receipt_long", title, receipt.status, filled(facts), order=3)
 
 
-def _event(event: Event) -> Entry:
+def event_entry(event: Event) -> Entry:
     facts = [("sequence", event.sequence), ("published", moment(event.published_at) or "not yet")]
     return Entry(event.created_at, "bolt", f"Event {event.type}", facts=facts, order=4)
 
@@ -109,7 +109,7 @@ def _took(attempt: Attempt) -> str:
     return f"{milliseconds:,.0f} ms" if milliseconds < 10_000 else f"{milliseconds / 1000:,.0f} s"
 
 
-def _filled(facts: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def filled(facts: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in facts if value not in ("", None)]
 
 
