@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('messaging', '0007_rendered'),
-        ('verification', '0002_versions'),
+        ('verification', '0003_fraud'),
     ]
 
     operations = [
