@@ -77,14 +77,15 @@ def start(lanes: Iterable[str]) -> None:
             asking = [
                 Loop(f"reconcile-{name}", partial(reconcile.run, (name,)), RECONCILE_PAUSE) for name in MessageClass
             ]
-            _threads[lane] = [Loop("receipts", _apply_receipts, RECEIPTS_PAUSE), *asking]
+            _threads[lane] = [Loop("receipts", apply_receipts, RECEIPTS_PAUSE), *asking]
         else:
             _threads[lane] = [Drain(lane)]
         for thread in _threads[lane]:
             thread.start()
 
 
-def _apply_receipts() -> int:
+def apply_receipts() -> int:
+    """Applies one group and wakes the lanes of what goes on to another provider."""
     found, lanes = receipts.apply_due()
     for lane in lanes:
         hint(lane)

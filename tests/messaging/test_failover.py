@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from messaging import cancellation, receipts, sweeper, tally
+from messaging import cancellation, receipts, sweeper, tally, tasks
 from messaging.errors import AlreadyLeft
 from messaging.models import Attempt, Event, Message, Suppression
 from messaging.states import AttemptStatus, Status
@@ -189,6 +189,17 @@ class TestUndelivered:
         assert attempts() == [("cheap", word), ("dear", "accepted")]
         assert (only_message().status, only_message().possible_duplicate) == (Status.SENT, False)
         assert_tally_is_exact()
+
+    def test_its_lane_is_woken(self, cheap, dear, monkeypatch):
+        hinted = []
+        monkeypatch.setattr("messaging.tasks.hint", hinted.append)
+        sent()
+        reference = Attempt.objects.get().our_reference.hex
+        receipts.store(cheap.id, [ParsedReceipt(UNDELIVERED, "no", our_reference=reference)])
+
+        tasks.apply_receipts()
+
+        assert hinted == ["otp"]
 
     def test_receipt_that_came_before_the_answer_too(self, cheap, dear):
         MessageFactory(message_class="otp", failover_after=20)
