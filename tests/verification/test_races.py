@@ -24,8 +24,7 @@ Call = Callable[[], HttpResponse]
 
 
 @pytest.fixture(autouse=True)
-def provider(db, settings):
-    settings.VERIFY_LIMITS = dict.fromkeys(settings.VERIFY_LIMITS, 10_000)
+def provider(db, unlimited):
     return ProviderFactory(slug="carrier-a", price="0.04")
 
 

@@ -48,9 +48,8 @@ def request_of(client_row) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def foreign(api, settings) -> list[str]:
+def foreign(api, unlimited) -> list[str]:
     """Pending challenges; `request_of` is another client's."""
-    settings.VERIFY_LIMITS = dict.fromkeys(settings.VERIFY_LIMITS, 10_000)
     ProviderFactory(slug="carrier-a", price="0.04")
     return [start(api, to=f"+3806712345{number:02}") for number in range(20)]
 
