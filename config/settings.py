@@ -291,6 +291,8 @@ PERIODIC: list[tuple[str, float]] = [
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
+# `[[clients.<name>]]` of a provisioning file: modules with `read` and `apply` (messaging/provisioning.py).
+PROVISION_SECTIONS = {"profiles": "verification.provisioning"}
 
 # --- verification ---------------------------------------------------------------------------------
 

@@ -4,13 +4,15 @@ Only what the file names is touched. Prices go into a new active book, since boo
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Q
+from django.utils.module_loading import import_string
 
 from messaging.clients import TooManyKeys, hash_secret, is_live, issue_key, split_key
 from messaging.models import ApiKey, Client, Template
@@ -30,6 +32,8 @@ from providers.sql import rows
 from routing.models import ExchangeRate, Price, PriceList
 
 BOOK = "provisioned"
+#: Stores a row where the fields differ from the database, and tells the difference under a label.
+Save = Callable[[str, models.Model, Mapping[str, Any]], None]
 
 
 class ProvisioningError(Exception):
@@ -81,6 +85,8 @@ class _Run:
     def client(self, entry: ClientEntry) -> None:
         row = Client.objects.filter(slug=entry.slug).first() or Client(slug=entry.slug, name=entry.slug)
         self._save(f"client {entry.slug}", row, entry.fields)
+        for name, found in entry.sections.items():
+            self.problems += import_string(f"{settings.PROVISION_SECTIONS[name]}.apply")(row, found, self._save)
         if entry.api_key:
             self._known_key(row, entry.api_key)
         elif not any(is_live(key) for key in row.api_keys.all()):
@@ -214,5 +220,5 @@ def _plain(number: Decimal) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(value) or "none"
+        return " ".join(map(str, value)) or "none"
     return repr(value) if isinstance(value, str) else str(value)

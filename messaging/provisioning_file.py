@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import phonenumbers
 from django.conf import settings
+from django.utils.module_loading import import_string
 
 from messaging.clients import split_key
 from messaging.drafts import LOCALE, SENDER, TEMPLATE
@@ -47,9 +48,12 @@ class Quote(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClientEntry:
+    """`sections`: what the modules of PROVISION_SECTIONS read in it, by the name of the section."""
+
     slug: str
     fields: Mapping[str, Any]
     api_key: str = field(default="", repr=False)
+    sections: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +108,13 @@ def read(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> tu
         ("rates", [rate.currency for rate in document.rates]),
         ("templates", [f"{t.client or '*'} {t.name} {t.locale}" for t in document.templates]),
     ):
-        problems += [f"{kind}: {name} is there twice" for name in _repeated(names)]
+        problems += [f"{kind}: {name} is there twice" for name in repeated(names)]
     return document, problems
 
 
 def _client(table: Table) -> ClientEntry:
     slug = table.string("slug", SLUG, "letters, digits, - and _, at most 40", required=True)
-    fields = _given(
+    fields = named(
         name=table.string("name", longest=80),
         scopes=table.words("scopes", SCOPES.__contains__, f"one of {', '.join(SCOPES)}", required=True),
         sender=table.string("sender", SENDER, "at most 11 letters and digits, or 3 to 15 digits", blank=True),
@@ -125,14 +129,18 @@ def _client(table: Table) -> ClientEntry:
         webhook.url("url", required=True)
         webhook.words("events", EVENTS.fullmatch, "like message.* or message.delivered", required=True)
         webhook.finish()
+    sections = {
+        name: import_string(f"{module}.read")(table.tables(name))
+        for name, module in settings.PROVISION_SECTIONS.items()
+    }
     table.finish()
-    return ClientEntry(slug or "", fields, api_key)
+    return ClientEntry(slug or "", fields, api_key, sections)
 
 
 def _provider(table: Table) -> ProviderEntry:
     slug = table.string("slug", SLUG, "letters, digits, - and _, at most 40", required=True)
     adapter = table.choice("adapter", list(ADAPTERS), required=True)
-    fields = _given(
+    fields = named(
         name=table.string("name", longest=80),
         adapter=adapter,
         base_url=table.url("base_url"),
@@ -212,10 +220,10 @@ def _template(table: Table) -> TemplateEntry:
     return entry
 
 
-def _given(**fields: Any) -> dict[str, Any]:
+def named(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
+def repeated(names: Iterable[str]) -> list[str]:
     found = [name for name in names if name]
     return sorted({name for name in found if found.count(name) > 1})

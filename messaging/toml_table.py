@@ -18,13 +18,13 @@ class Table:
 
     def __init__(self, data: dict[str, Any], place: str, problems: list[str], environ: Mapping[str, str]) -> None:
         self.data = data
-        self._place = place
+        self.place = place
         self._problems = problems
         self._environ = environ
         self._known: set[str] = set()
 
     def wrong(self, key: str, problem: str) -> None:
-        self._problems.append(f"{'.'.join(filter(None, (self._place, key)))}: {problem}")
+        self._problems.append(f"{'.'.join(filter(None, (self.place, key)))}: {problem}")
 
     def finish(self) -> None:
         for key in sorted(self.data.keys() - self._known):
@@ -117,6 +117,17 @@ class Table:
                 return None
         return list(dict.fromkeys(value))
 
+    def numbers(self, key: str, least: int, most: int, *, longest: int) -> list[int] | None:
+        hint = f"one to {longest} whole numbers from {least} to {most}"
+        value = self._get(key, list, hint)
+        if value is None:
+            return None
+        good = [number for number in value if type(number) is int and least <= number <= most]
+        if len(good) != len(value) or not 1 <= len(value) <= longest:
+            self.wrong(key, f"must be {hint}")
+            return None
+        return good
+
     def table(self, key: str) -> "Table":
         return self._child(self._get(key, dict, "a table") or {}, key)
 
@@ -133,7 +144,7 @@ class Table:
         return found
 
     def _child(self, data: dict[str, Any], key: str) -> "Table":
-        place = f"{self._place}.{key}" if self._place else key
+        place = f"{self.place}.{key}" if self.place else key
         return Table(data, place, self._problems, self._environ)
 
     def _get(self, key: str, kind: Any, hint: str, required: bool = False) -> Any:
