@@ -12,7 +12,7 @@ from routing.models import ExchangeRate
 from tests.conftest import caller_for
 from tests.factories import ClientFactory, ProviderFactory
 from tests.verification.phone import NUMBER, URL, check, code_of, only, start, wrong_for
-from tests.verification.traffic import LAX, WIDE, at_once, attempt, happened, number
+from tests.verification.traffic import LAX, WIDE, at_once, attempt, happened, number, same_hour
 from verification import countries, evidence, guard, limits, maintenance
 from verification.fraud_models import Block, CountryRule, Mode, Refused, StartCount, TrustedNumber
 from verification.models import Bucket, Challenge, Profile
@@ -25,6 +25,7 @@ PREFIX = NUMBER[:-4]
 def provider(transactional_db, settings):
     settings.VERIFY_LIMITS = dict(WIDE)
     settings.VERIFY_RULES = dict(LAX)
+    same_hour()
     return ProviderFactory(price="0.04")
 
 

@@ -1,6 +1,7 @@
 """Many starts, one after the other or at once, and what has come of them before."""
 
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,13 @@ WIDE = {
     "failed_row": 100,
 }
 LAX = {"unverified_day": 10_000, "unverified_hour": 10_000, "unverified_ip": 10_000, "ip_countries": 300}
+
+
+def same_hour(seconds=30):
+    """Waits for the next hour where this one is about to end: its counts begin anew."""
+    left = HOUR - time.time() % HOUR
+    if left < seconds:
+        time.sleep(left + 0.1)
 
 
 def number(n, prefix="+38067123"):
