@@ -189,7 +189,7 @@ class Challenge(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.reference
+        return f"challenge {self.reference}"
 
 
 class CodeMessage(models.Model):

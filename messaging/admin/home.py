@@ -63,6 +63,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         ]
         if items:
             found.append({"title": title, "separator": True, "items": items})
+    items = [item for group in found[1:] for item in group["items"]]
+    # A page may lie below the list of its model: the closest entry alone is where one is.
+    here = max((item["link"] for item in items if request.path.startswith(item["link"])), key=len, default="")
+    for item in items:
+        item["active"] = item["link"] == here
     return found
 
 

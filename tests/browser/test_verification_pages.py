@@ -32,7 +32,7 @@ def test_challenge_from_the_list_to_its_cancellation(screen):
     page = screen.page
     challenge = resent_challenge()
     screen.open("")
-    page.get_by_role("link", name="Verifications").first.click()
+    page.get_by_role("link", name="Challenges").first.click()
     keep(screen, "verifications")
     page.locator(f"a[href*='{challenge.pk}']").first.click()
 

@@ -98,7 +98,8 @@ class ChallengeAdmin(ReadOnly, LongList):
     def figures_view(self, request: HttpRequest) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        context = {**self.admin_site.each_context(request), "title": "Verification", "opts": self.opts}
+        title = {"title": "Verification figures", "content_title": "Verification figures"}
+        context = {**self.admin_site.each_context(request), **title}
         return TemplateResponse(
             request, "admin/verification/figures.html", {**context, **page.figures_context(request)}
         )

@@ -30,10 +30,10 @@ def odds_table() -> Table:
     body = [_row("every client", purpose, policy) for purpose, policy in DEFAULTS.items()]
     for row in Profile.objects.select_related("client")[:LONGEST]:
         body.append(_row(str(row.client), str(row), policy_of(row)))
-    return {"headers": ["Client", "Profile", "Digits", "Checks", "Live codes", "Guessed", ""], "rows": body}
+    return {"headers": ["Client", "Profile", "Digits", "Checks", "Live codes", "Guessed"], "rows": body}
 
 
 def _row(client: str, name: str, policy: Policy) -> list[str]:
     live = codes.LIVE_GENERATIONS if policy.code_per_attempt else 1
-    remark = "risk accepted" if policy.odds > codes.ODDS_LIMIT else ""
-    return [client, name, str(policy.code_length), str(policy.max_checks), str(live), words(policy), remark]
+    remark = ", risk accepted" if policy.odds > codes.ODDS_LIMIT else ""
+    return [client, name, str(policy.code_length), str(policy.max_checks), str(live), words(policy) + remark]

@@ -32,7 +32,7 @@ home.GROUPS.insert(
         "Verification",
         [
             ("Figures", "monitoring", "verification.challenge", "admin:verification_figures"),
-            ("Verifications", "verified_user", "verification.challenge"),
+            ("Challenges", "verified_user", "verification.challenge"),
             ("Profiles", "tune", "verification.profile"),
         ],
     ),
@@ -113,6 +113,8 @@ def _steps(found: Sequence[tuple[str, int, int, int]], first: str, last: str) ->
             "label": name,
             "data": [row[place] for row in shown],
             "backgroundColor": colour,
+            "grouped": True,
+            "barPercentage": 0.9,
             "maxBarThickness": 28,
             "borderRadius": 0,
             "displayYAxis": True,

@@ -84,7 +84,8 @@ def _preview(client: str, policy: Policy, locale: str) -> Preview:
 def context(client: Client | None, policy: Policy) -> dict[str, Any]:
     return {
         "odds": odds.words(policy),
-        "risky": policy.odds > codes.ODDS_LIMIT,
+        "risky": policy.odds > codes.ODDS_LIMIT and not policy.accept_risk,
+        "sampled": bool(policy.context_fields),
         "limit": codes.ODDS_LIMIT,
         "previews": previews(client, policy),
     }

@@ -18,30 +18,36 @@ from messaging.drafts import LOCALE, SENDER
 from providers.pages import badge
 from verification import codes
 from verification.admin import odds, preview
-from verification.models import CONTEXT_FIELDS, NUMBER_TYPES, Profile
+from verification.models import CONTEXT_FIELDS, NUMBER_TYPES, Profile, default_cooldowns, default_number_types
 from verification.profiles import policy_of
 
 
-def _several(words: tuple[str, ...], *, required: bool, help_text: str) -> forms.MultipleChoiceField:
+def _several(words: tuple[str, ...], *, required: bool, initial: Any, help_text: str) -> forms.MultipleChoiceField:
     return forms.MultipleChoiceField(
         choices=[(str(word), str(word).replace("_", " ")) for word in words],
         required=required,
+        initial=initial,
         widget=UnfoldAdminCheckboxSelectMultipleWidget,
         help_text=help_text,
     )
 
 
 class ProfileForm(forms.ModelForm):
-    number_types = _several(NUMBER_TYPES, required=True, help_text="Kinds of numbers that may be sent to.")
+    # A field that is declared here does not know the default of the model's.
+    number_types = _several(
+        NUMBER_TYPES, required=True, initial=default_number_types, help_text="Kinds of numbers that may be sent to."
+    )
     context_fields = _several(
         CONTEXT_FIELDS,
         required=False,
+        initial=list,
         help_text="What a start must name, a check must repeat and the text shows (PSD2 RTS, article 5).",
     )
     cooldowns = SimpleArrayField(
         forms.IntegerField(min_value=1, max_value=600),
         min_length=1,
         max_length=10,
+        initial=default_cooldowns,
         widget=UnfoldAdminTextInputWidget,
         help_text="Seconds from one send to the next, with commas: 30,60,120. The last one repeats.",
     )
