@@ -56,17 +56,17 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "", "items": [{"title": "Home", "icon": "home", "link": reverse("admin:index")}]}
     ]
     for title, entries in GROUPS:
-        items = [
+        items: list[dict[str, Any]] = [
             {"title": name, "icon": icon, "link": reverse(view[0]) if view else _list(model)}
             for name, icon, model, *view in entries
             if _may_view(request, model)
         ]
         if items:
             found.append({"title": title, "separator": True, "items": items})
-    items = [item for group in found[1:] for item in group["items"]]
     # A page may lie below the list of its model: the closest entry alone is where one is.
-    here = max((item["link"] for item in items if request.path.startswith(item["link"])), key=len, default="")
-    for item in items:
+    shown = [item for group in found[1:] for item in group["items"]]
+    here = max((item["link"] for item in shown if request.path.startswith(item["link"])), key=len, default="")
+    for item in shown:
         item["active"] = item["link"] == here
     return found
 

@@ -16,6 +16,7 @@ from routing.models import Quality
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
 from tests.verification.phone import NUMBER, PAYMENT, challenge_of, check, code_of, start, wrong_for
 from verification import conversions, texts
+from verification.fraud_models import Refused
 from verification.models import Challenge, Hour, Profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -187,7 +188,8 @@ def test_challenge_filters(boss, api, client_row):
 
 def test_list_never_counts_and_takes_few_queries(boss, api):
     for number in range(20):
-        start(api, to=f"+3806712{number:05d}")
+        reference = start(api, to=f"+3806712{number:05d}")
+        check(api, reference, code_of(reference))
 
     with CaptureQueriesContext(connection) as queries:
         page(boss, "verification/challenge/")
@@ -232,6 +234,40 @@ def test_timeline_tells_everything_in_the_order_of_time(boss, api, provider):
     assert "Event verification.verified" in titles
     assert "0.04 EUR + 0.051 USD" in found
     assert "1 of 5" in found
+
+
+def test_refusals_of_the_same_number_nearby_are_in_the_timeline(boss, api, client_row):
+    reference = start(api)
+    begun = Challenge.objects.get().created_at
+    for number, hours, detail_text, monitored in (
+        (NUMBER, -0.5, "The limit by number is used up.", False),
+        (NUMBER, 0.5, "Few of the prefix verify.", True),
+        (NUMBER, -30, "Too long ago.", False),
+        ("+380671230000", -0.5, "Somebody else.", False),
+    ):
+        what = {"to": number, "country": "UA", "purpose": "login", "rule": "number", "detail": detail_text}
+        when = begun + timedelta(hours=hours)
+        Refused.objects.create(client=client_row, monitored=monitored, created_at=when, **what)
+
+    found = page(boss, detail(reference))
+
+    titles = re.findall(r"<h3>([^<]+)</h3>", found)
+    assert [titles[0], titles[-1]] == ["Start refused", "Start would have been refused"]
+    assert "The limit by number is used up." in found
+    assert "Too long ago." not in found
+    assert "Somebody else." not in found
+
+
+def test_one_entry_of_the_navigation_is_where_one_is(boss, api):
+    for url, where in (
+        ("verification/challenge/figures/", "Figures"),
+        ("verification/challenge/", "Challenges"),
+        (detail(start(api)), "Challenges"),
+        ("verification/profile/", "Profiles"),
+    ):
+        groups = boss.get(f"/admin/{url}").context["sidebar_navigation"]
+        items = [item for group in groups for item in group["items"]]
+        assert [item["title"] for item in items if item["active"]] == [where]
 
 
 def test_message_leads_to_its_challenge_and_back(boss, api):

@@ -1,8 +1,9 @@
 """The life of one challenge in the order of time: its messages, their attempts and receipts, and how it ended."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 from messaging.admin.timeline import (
@@ -16,11 +17,11 @@ from messaging.admin.timeline import (
     receipt_entry,
 )
 from messaging.models import Attempt, Event, Message, Receipt
+from verification.fraud_models import Refused
 from verification.models import Challenge
 from verification.states import ChallengeStatus
 
-#: More of a challenge's story, by other files of this package.
-MORE: list[Callable[[Challenge], Iterable[Entry]]] = []
+NEARBY = timedelta(hours=1)  # refusals of the same number, before it began and after it ended
 ICONS = {
     ChallengeStatus.VERIFIED: "check",
     ChallengeStatus.EXPIRED: "timer_off",
@@ -49,9 +50,15 @@ def build(challenge: Challenge, attempts: Sequence[Attempt]) -> list[Entry]:
             entries.append(_of(seq_of[receipt.attempt.message_id], receipt_entry(receipt)))
     entries += map(event_entry, Event.objects.filter(subject=challenge.reference).order_by("sequence")[:LONGEST])
     entries += _ended(challenge)
-    for more in MORE:
-        entries += more(challenge)
+    entries += map(_refused, refusals_near(challenge))
     return sorted(entries, key=lambda entry: (entry.at, entry.order))
+
+
+def refusals_near(challenge: Challenge) -> Iterable[Refused]:
+    """Index refused_to."""
+    until = (challenge.closed_at or challenge.expires_at) + NEARBY
+    found = Refused.objects.filter(to=challenge.to, created_at__range=(challenge.created_at - NEARBY, until))
+    return found.select_related("client").order_by("-pk")[:LONGEST]
 
 
 def attempts_of(challenge: Challenge) -> list[Attempt]:
@@ -70,6 +77,13 @@ def total(attempts: Iterable[Attempt]) -> str:
 
 def _of(seq: int, entry: Entry) -> Entry:
     return replace(entry, title=f"Message {seq}: {entry.title[:1].lower()}{entry.title[1:]}")
+
+
+def _refused(refused: Refused) -> Entry:
+    what = "Resend" if refused.reference else "Start"
+    title = f"{what} would have been refused" if refused.monitored else f"{what} refused"
+    facts = [("rule", refused.rule), ("why", refused.detail), ("client", str(refused.client))]
+    return Entry(refused.created_at, "block", title, facts=filled([*facts, ("purpose", refused.purpose)]), order=3)
 
 
 def _started(challenge: Challenge) -> Entry:
