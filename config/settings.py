@@ -307,8 +307,8 @@ VERIFY_LIMITS = {  # per number, /24 or /64 network, device, ten thousand neighb
     "failed_row": count("VERIFY_FAILED_ROW", 100),
 }
 VERIFY_RULES = {  # floors below which nothing is unusual (verification/rules.py); countries per network and day
-    "unverified_day": count("VERIFY_UNVERIFIED_DAY", 20),
-    "unverified_hour": count("VERIFY_UNVERIFIED_HOUR", 10),
+    "unverified_day": count("VERIFY_UNVERIFIED_DAY", 500),
+    "unverified_hour": count("VERIFY_UNVERIFIED_HOUR", 100),
     "unverified_ip": count("VERIFY_UNVERIFIED_IP", 10),
     "ip_countries": count("VERIFY_IP_COUNTRIES", 3),
 }

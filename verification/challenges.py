@@ -26,7 +26,7 @@ from verification.drafts import StartDraft
 from verification.errors import LimitReached, NoSendsLeft, NotPending, ResendTooEarly
 from verification.evidence import counted
 from verification.profiles import Policy
-from verification.records import COLUMNS, Row, body, close, find, normal
+from verification.records import COLUMNS, Row, body, close, find, normal, stand_down
 from verification.states import ChallengeStatus
 
 RENDERER = "code"
@@ -224,6 +224,7 @@ def _resend(caller: Caller, reference: str, room: Room) -> dict[str, Any]:
     )
     challenge = Row(*again[0])
     _send(caller, challenge, policy, room, seq=challenge.sends)
+    stand_down([challenge.id])
     return _pending_body(challenge)
 
 

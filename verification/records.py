@@ -164,7 +164,10 @@ def close(where: str, params: Mapping[str, Any], status: ChallengeStatus, reason
 
 
 def stand_down(challenges: Collection[uuid.UUID]) -> None:
-    """Their messages need no further provider. After the commit: a worker may hold them and wait for our row."""
+    """Their messages need no further provider, but for the last one of what is still pending.
+
+    After the commit: a worker may hold them and wait for our row.
+    """
     if challenges:
         params = {"challenges": list(challenges)}
         # No functools.partial: where a robust hook fails, Django logs its __qualname__, and that has none.
@@ -174,8 +177,10 @@ def stand_down(challenges: Collection[uuid.UUID]) -> None:
 # Locked in the order of ids, as by the workers that settle a group of them.
 _STAND_DOWN = """
 UPDATE messaging_message SET failover_after = NULL WHERE id IN (
-  SELECT m.id FROM messaging_message m JOIN verification_codemessage c ON c.message_id = m.id
-  WHERE c.challenge_id = ANY(%(challenges)s) AND m.failover_after IS NOT NULL ORDER BY m.id FOR UPDATE OF m)
+  SELECT m.id FROM messaging_message m JOIN verification_codemessage s ON s.message_id = m.id
+  JOIN verification_challenge c ON c.id = s.challenge_id
+  WHERE c.id = ANY(%(challenges)s) AND (c.status <> 'pending' OR s.seq < c.sends) AND m.failover_after IS NOT NULL
+  ORDER BY m.id FOR UPDATE OF m)
 """
 
 

@@ -219,6 +219,15 @@ def test_resend_sends_the_same_code_and_leaves_the_time(api):
     assert Message.objects.count() == 2
 
 
+def test_message_before_a_resend_is_not_waited_for_any_more(api):
+    reference = start(api)
+    Challenge.objects.update(resend_at=only().created_at)
+
+    api.post(f"{URL}/{reference}/resend")
+
+    assert list(Message.objects.order_by("id").values_list("failover_after", flat=True)) == [None, 20]
+
+
 def test_sends_end_with_the_profile(api, client_row):
     Profile.objects.create(client=client_row, purpose="login", max_sends=2)
     reference = start(api)
