@@ -191,7 +191,7 @@ class TestUndelivered:
         assert_tally_is_exact()
 
     def test_its_lane_is_woken(self, cheap, dear, monkeypatch):
-        hinted = []
+        hinted: list[str] = []
         monkeypatch.setattr("messaging.tasks.hint", hinted.append)
         sent()
         reference = Attempt.objects.get().our_reference.hex
