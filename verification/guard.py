@@ -10,7 +10,6 @@ from decimal import Decimal
 from functools import partial
 
 from django.conf import settings
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -21,7 +20,7 @@ from routing.snapshot import tables
 from verification import countries, evidence, limits
 from verification.drafts import StartDraft
 from verification.errors import DestinationBlocked, LimitReached, Recorded
-from verification.fraud_models import Block, Mode
+from verification.fraud_models import Block, BlockKind, Mode
 from verification.profiles import Policy
 from verification.records import Row
 from verification.rules import Finding, Start, findings
@@ -30,6 +29,14 @@ log = logging.getLogger(__name__)
 
 REFUSALS = (LimitReached, DestinationBlocked)
 ALARM = Decimal("0.8")  # of a cap
+# What a refusal on record can be for.
+RULES = (
+    *("profile_country", "number_type", "country"),
+    *(f"blocked_{kind}" for kind in BlockKind),
+    *("prefix_blocked", "prefix_ratio", "country_day", "country_hour", "ip_day", "ip_countries"),
+    *("limit_number", "limit_prefix", "limit_ip", "limit_device", "limit_failed", "limit_failed_row"),
+    *("spend_cap", "resend_too_early", "no_sends_left"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +117,10 @@ def spend(caller: Caller, challenge: Row, cost: Decimal, currency: str, policy: 
     _store([Note(start, finding.rule, finding.detail)], monitored=True)
 
 
-def lift(blocks: Iterable[int], user: AbstractBaseUser) -> int:
+def lift(blocks: Iterable[int], user: int | None) -> int:
     """Ends blocks, from the next start on; those that are over stay as they are. Returns how many it ended."""
     held = Block.objects.filter(pk__in=blocks, lifted_at=None).filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
-    return held.update(lifted_at=Now(), lifted_by=user)
+    return held.update(lifted_at=Now(), lifted_by_id=user)
 
 
 def _alarm(client: str, country: str) -> None:

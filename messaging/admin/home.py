@@ -36,6 +36,16 @@ GROUPS: list[tuple[str, list[tuple[str, ...]]]] = [
             ("Suppressions", "block", "messaging.suppression"),
         ],
     ),
+    (
+        "Limits and fraud",
+        [
+            ("Country rules", "public", "verification.countryrule"),
+            ("Blocks", "gpp_bad", "verification.block"),
+            ("Trusted numbers", "verified_user", "verification.trustednumber"),
+            ("Refused", "do_not_disturb_on", "verification.refused"),
+            ("Counters", "speed", "verification.bucket"),
+        ],
+    ),
     ("Clients", [("Clients", "hub", "messaging.client"), ("API keys", "key", "messaging.apikey")]),
     ("Providers", [("Providers", "cell_tower", "providers.provider")]),
     (

@@ -1,5 +1,5 @@
-"""The admin of verification, one file per noun. Nothing here knows a code."""
+"""The admin of verification, one file per noun. Nothing here knows a code; actions call the same verbs as the doors."""
 
-from verification.admin import challenges, page, profiles
+from verification.admin import challenges, fraud, page, profiles, refusals
 
-__all__ = ["challenges", "page", "profiles"]
+__all__ = ["challenges", "fraud", "page", "profiles", "refusals"]
