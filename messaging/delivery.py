@@ -113,13 +113,15 @@ def _rendered(steps: Sequence[tuple[Due, Step]]) -> list[tuple[Due, Step]]:
 
 
 def _with_text(message: Due, step: Go, texts: Mapping[uuid.UUID, str | None]) -> tuple[Due, Step]:
+    text = texts.get(step.attempt_id)
+    if text is not None:
+        return replace(message, text=text), step
+    if step.probe:
+        health.give_back(step.route.id, message.country)
     if step.attempt_id not in texts:
         # A key that this worker does not have yet, say: its validity ends it, if nobody can.
         return message, Later(UNRENDERED_PAUSE, step.decision)
-    text = texts[step.attempt_id]
-    if text is None:
-        return message, Stop(Status.CANCELLED, "challenge_closed")
-    return replace(message, text=text), step
+    return message, Stop(Status.CANCELLED, "challenge_closed")
 
 
 def _put_off(steps: Sequence[tuple[Due, Later]]) -> None:

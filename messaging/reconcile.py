@@ -100,6 +100,7 @@ class Doubt:
     segments: int
     expires_at: datetime
     renderer: str
+    stored: str = field(default="", repr=False)  # the text as the message has it, where `text` was rendered
 
     @property
     def otp(self) -> bool:
@@ -133,7 +134,7 @@ def _rendered(doubts: Sequence[Doubt]) -> list[Doubt]:
     asked = [(d.renderer, Asked(d.attempt_id, d.message_id, d.text)) for d in doubts if d.renderer]
     with transaction.atomic():
         texts = render(asked)
-    return [replace(d, text=texts.get(d.attempt_id) or "") if d.renderer else d for d in doubts]
+    return [replace(d, text=texts.get(d.attempt_id) or "", stored=d.text) if d.renderer else d for d in doubts]
 
 
 def _ask(doubts: Sequence[Doubt]) -> dict[uuid.UUID, Outcome | Lookup]:
@@ -172,7 +173,9 @@ def _call(doubt: Doubt, route: Route | None) -> Call | None:
             open_for = min(settings.GATE, doubt.left, route.window - doubt.age)
             return Call(route.adapter.build_send(_submission(doubt, route)), doubt.claimed + open_for)
         if route.resolve in (Resolve.LOOKUP, Resolve.LIST):
-            return Call(route.adapter.build_lookup(_submission(doubt, route)), doubt.claimed + settings.GATE)
+            # A code leaves in an SMS and in nothing else; read_lookup may tell its own message by the whole text.
+            asked = replace(doubt, text=doubt.stored or doubt.text)
+            return Call(route.adapter.build_lookup(_submission(asked, route)), doubt.claimed + settings.GATE)
     except Exception as error:  # an adapter's mistake is one attempt's silence, not the group's end
         log.error("adapter could not build a request", exc_info=error, extra={"provider": route.slug})
     return None

@@ -36,17 +36,19 @@ def render(asked: Iterable[tuple[str, Asked]]) -> dict[uuid.UUID, str | None]:
     found: dict[uuid.UUID, str | None] = {}
     for name, group in groups.items():
         if path := settings.MESSAGE_RENDERERS.get(name):
-            found |= _safely(import_string(path), group)
+            found |= _safely(path, group)
         else:
             log.error("no such renderer", extra={"code": name})
     return found
 
 
-def _safely(renderer: Renderer, group: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
+def _safely(path: str, group: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
     """What one of them breaks, the others must not lose: where a group fails, each is rendered alone."""
     try:
         with transaction.atomic():  # what the renderer wrote goes with it
-            return renderer(group)
+            renderer: Renderer = import_string(path)
+            texts = renderer(group)
+            return {one.attempt_id: texts[one.attempt_id] for one in group}
     except OperationalError:  # the database's trouble, not theirs: the claim is repeated
         raise
     except Exception as error:
@@ -55,4 +57,4 @@ def _safely(renderer: Renderer, group: Sequence[Asked]) -> dict[uuid.UUID, str |
             fields = {"message_id": group[0].message_id, "code": type(error).__name__}
             log.error("a text could not be rendered", extra=fields)
             return {}
-    return {key: text for one in group for key, text in _safely(renderer, [one]).items()}
+    return {key: text for one in group for key, text in _safely(path, [one]).items()}

@@ -1,8 +1,11 @@
 """A message that one provider took goes on to the next: in silence, or when it is told that it does not arrive."""
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from messaging import cancellation, receipts, sweeper, tally, tasks
 from messaging.errors import AlreadyLeft
@@ -369,3 +372,46 @@ def test_provider_that_is_switched_off_is_no_other(cheap, dear):
     sweeper.sweep()
 
     assert attempts() == [("cheap", "accepted")]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_message_that_a_receipt_is_about_to_move_is_left_to_it(cheap, dear):
+    """The receipt names the provider's own reference: the sweeper cannot see it coming."""
+    sent()
+    grow_old()
+    receipts.store(cheap.id, [ParsedReceipt(DELIVERED, "delivered", provider_reference="their-1")])
+    applied, swept = threading.Event(), threading.Event()
+
+    def apply():
+        with transaction.atomic():
+            receipts.apply_due()
+            applied.set()
+            swept.wait(3)
+        connection.close()
+
+    thread = threading.Thread(target=apply)
+    thread.start()
+    applied.wait(3)
+    started = time.monotonic()
+    lanes = sweeper.unheard()
+    took = time.monotonic() - started
+    swept.set()
+    thread.join()
+
+    assert (lanes, took < 1) == (set(), True)
+    assert (attempts(), only_message().status) == ([("cheap", "delivered")], Status.DELIVERED)
+    assert not only_message().possible_duplicate
+
+
+def test_delivery_of_an_earlier_attempt_outweighs_another_refusal_in_its_group(cheap, dear):
+    ProviderFactory(slug="dearest", price="0.06")
+    sent()
+    hear(UNDELIVERED)
+    settle(claim_one("otp"), accepted("their-2"))
+    for provider, word in ((cheap, DELIVERED), (dear, UNDELIVERED)):
+        reference = Attempt.objects.get(provider=provider).our_reference.hex
+        receipts.store(provider.id, [ParsedReceipt(word, word, our_reference=reference)])
+
+    receipts.apply_due()
+
+    assert only_message().status == Status.DELIVERED

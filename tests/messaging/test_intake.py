@@ -1,17 +1,21 @@
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import transaction
 
-from messaging import intake, tasks
+from messaging import intake, quotas, tasks
 from messaging.clients import Caller
-from messaging.errors import InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
+from messaging.drafts import Draft
+from messaging.errors import InvalidRequest, MissingScope, NoRoute, QuotaExceeded, Refusal, Suppressed
 from messaging.models import Event, Message, Suppression
-from messaging.states import Status
+from messaging.states import MessageClass, Status
 from providers import health
 from tests.factories import ClientFactory, PriceFactory, PriceListFactory, ProviderFactory
 from tests.messaging.door import nothing_stored
+from tests.messaging.stages import claim_one
 
 pytestmark = pytest.mark.django_db
 GOOD = {"to": "+380671234567", "text": "Your transfer has arrived."}
@@ -179,6 +183,80 @@ def test_ids_follow_the_order_of_acceptance(caller, provider):
 
     assert all(isinstance(found, uuid.UUID) for found in ids)
     assert ids == sorted(ids, key=str)
+
+
+# --- drafts of another app --------------------------------------------------------------------------
+
+
+def draft(**fields):
+    known = {"msisdn": GOOD["to"], "country": "UA", "message_class": MessageClass.OTP, "validity": 300}
+    text = {"text": "Code: {code}", "sample": "Code: 000000", "renderer": "code"}
+    return Draft(**{**known, **text, **fields})
+
+
+def test_a_draft_is_stored_with_what_only_apps_may_ask_for(caller, provider):
+    with quotas.reserve(caller, 1) as room:
+        stored = intake.accept_draft(caller, draft(tried=(provider.id,), failover_after=20), room)
+
+    message = Message.objects.get()
+    assert (message.id, message.expires_at) == (stored.prepared.id, stored.expires_at)
+    assert (message.text, message.renderer, message.failover_after) == ("Code: {code}", "code", 20)
+    assert message.tried == [provider.id]
+    assert (stored.prepared.cost, stored.prepared.currency) == (Decimal("0.045"), "EUR")
+    assert message.expires_at == message.created_at + timedelta(seconds=300)
+    assert room.spent == 1
+    assert Event.objects.get().type == "message.accepted"
+
+
+def test_a_draft_is_measured_by_its_sample(caller, provider):
+    with quotas.reserve(caller, 1) as room:
+        intake.accept_draft(caller, draft(text="{code}", sample="я" * 71), room)
+
+    message = Message.objects.get()
+    assert (message.encoding, message.segments, message.estimated_cost) == ("ucs2", 2, Decimal("0.09"))
+    assert message.text == "{code}"
+
+
+def test_a_first_round_leaves_out_whoever_the_draft_names(caller, provider):
+    dear = ProviderFactory(price="0.09")
+    with quotas.reserve(caller, 1) as room:
+        intake.accept_draft(caller, draft(tried=(provider.id,), renderer=""), room)
+
+    assert claim_one("otp").route.id == dear.id
+
+
+def test_no_caller_names_what_only_apps_may_ask_for(caller, provider):
+    for name, value in {"renderer": "code", "sample": "x", "tried": [1], "failover_after": 5}.items():
+        with nothing_stored(), pytest.raises(InvalidRequest):
+            intake.accept(caller, {**GOOD, name: value})
+
+
+@pytest.mark.parametrize("refusal", [Suppressed, NoRoute, MissingScope, InvalidRequest, QuotaExceeded])
+def test_a_refused_draft_stores_nothing_and_costs_no_place(caller, client_row, provider, refusal):
+    fields = {NoRoute: {"country": "FR"}, InvalidRequest: {"text": ""}}.get(refusal, {})
+    if refusal is Suppressed:
+        Suppression.objects.create(msisdn=GOOD["to"], reason="opted_out")
+    if refusal is MissingScope:
+        caller = replace(caller, scopes=frozenset({"send"}))
+    if refusal is QuotaExceeded:
+        caller = replace(caller, daily_quota=0)
+
+    with quotas.reserve(caller, 1) as room, nothing_stored(), pytest.raises(refusal):
+        intake.accept_draft(caller, draft(**fields), room)
+
+    assert room.spent == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_lane_of_a_draft_is_woken_when_its_app_commits(caller, provider):
+    broker = tasks.ACTORS["otp"].broker
+    broker.flush_all()
+
+    with quotas.reserve(caller, 1) as room, transaction.atomic():
+        intake.accept_draft(caller, draft(), room)
+        assert not tasks._hints._pending
+
+    broker.queues["otp"].get(timeout=5)
 
 
 # --- hints ------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """Texts that only the worker knows: filled in when an attempt is made, and in no table."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from django.db import OperationalError
@@ -8,6 +10,10 @@ from django.db import OperationalError
 from messaging import reconcile
 from messaging.models import Attempt, Event, Message
 from messaging.states import AttemptStatus, Status
+from providers import health
+from providers.adapters import ADAPTERS
+from providers.adapters.simulator import Simulator
+from providers.models import ProviderHealth
 from providers.outcomes import Ambiguous
 from providers.sql import rows
 from tests.factories import MessageFactory, ProviderFactory
@@ -31,6 +37,23 @@ def whisper(asked):
         if "away" in one.text:
             raise OperationalError("connection lost")
     return {one.attempt_id: None if "closed" in one.text else f"{one.text} {SECRET}" for one in asked}
+
+
+def silence(asked):
+    return {}
+
+
+def nothing(asked):
+    return None
+
+
+class Talkative(Simulator):
+    """A vendor whose look-up goes by the text."""
+
+    slug = "talkative"
+
+    def build_lookup(self, submission):
+        return replace(super().build_lookup(submission), body=submission.text.encode())
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +146,29 @@ def test_unknown_renderer_stops_only_its_messages(provider, lines):
     assert lines.of("no such renderer")[0]["code"] == "nobody"
 
 
+@pytest.mark.parametrize("function", ["no_such_function", "silence", "nothing"])
+def test_renderer_that_is_wrong_stops_only_its_messages(provider, settings, function):
+    settings.MESSAGE_RENDERERS = {**settings.MESSAGE_RENDERERS, "wrong": f"{__name__}.{function}"}
+    wrong, good = whispered("text", renderer="wrong"), whispered("good")
+
+    (offer,) = claim("otp")
+
+    assert offer.message_id == good.id
+    assert state_of(wrong) == (Status.QUEUED, "")
+
+
+@pytest.mark.parametrize("text", ["closed", "raises"])
+def test_probe_that_does_not_leave_is_given_back(provider, text):
+    ProviderHealth.objects.create(provider=provider, country="", state="half_open", probe_at=now())
+    health.forget()
+    whispered(text)
+
+    claim("otp")
+
+    assert not Attempt.objects.exists()
+    assert health.win_probe(provider.pk, "UA")
+
+
 def test_database_that_is_away_fails_no_message(provider):
     whispered("away")
 
@@ -145,6 +191,53 @@ def test_secret_is_in_no_column_after_the_send(provider):
     assert only_message().status == Status.SENT
     assert len(stored) >= 4
     assert not [row for row in stored if SECRET in row]
+
+
+class TestLookingUp:
+    @pytest.fixture
+    def doubt(self, provider, wire):
+        def lose_the_answer(adapter, **fields):
+            provider.adapter, provider.base_url = adapter, wire.url
+            provider.set_credentials({"token": "t", "account_sid": "AC" + "a" * 32, "auth_token": "token"})
+            for name, value in fields.items():
+                setattr(provider, name, value)
+            provider.save()
+            message = whispered("text")
+            settle(claim_one("otp"), Ambiguous("connection_lost"))
+            Attempt.objects.update(resolve_at=now(), started_at=now() - timedelta(seconds=5))
+            return message
+
+        return lose_the_answer
+
+    def test_nobody_is_asked_with_the_whole_text(self, doubt, wire, monkeypatch):
+        monkeypatch.setitem(ADAPTERS, "talkative", f"{__name__}.Talkative")
+        wire.answer = lambda *request: (500, {})
+        doubt("talkative", resolve="list")
+
+        reconcile.run()
+
+        ((*_, body),) = wire.requests
+        assert body == b"text"
+
+    def test_own_message_is_told_in_a_list_by_the_whole_text(self, doubt, wire):
+        message = doubt("twilio")
+        sent = only_attempt().started_at.strftime("%a, %d %b %Y %H:%M:%S +0000")
+        entry = {
+            "sid": "SM" + "b" * 32,
+            "to": message.to,
+            "from": "MEXAR",
+            "body": f"text {SECRET}",
+            "direction": "outbound-api",
+            "status": "sent",
+            "date_created": sent,
+            "date_sent": sent,
+            "account_sid": "AC" + "a" * 32,
+        }
+        wire.answer = lambda *request: (200, {"messages": [entry], "next_page_uri": None})
+
+        reconcile.run()
+
+        assert only_message().status == Status.SENT
 
 
 class TestPostingAgain:
