@@ -43,6 +43,14 @@ def test_secrets_of_the_example_file_are_refused_in_production() -> None:
     assert "OTP_KEYS is the one of .env.example" in result.stderr
 
 
+def test_test_numbers_are_refused_in_production() -> None:
+    result = check_deploy(VERIFY_TEST_NUMBERS="+15005550006=123456")
+
+    assert result.returncode == 1
+    assert "VERIFY_TEST_NUMBERS must be empty in production" in result.stderr
+    assert "15005550006" not in result.stderr
+
+
 @pytest.mark.django_db(transaction=True)
 def test_migration_gives_way_to_a_transaction_that_holds_its_table() -> None:
     url = database_url()
