@@ -119,7 +119,8 @@ def resent_challenge():
     challenge = challenge_row(client, begun, to="+380671234567", country="UA", status="pending")
     for seq, (slug, status) in enumerate((("carrier-a", "undelivered"), ("carrier-b", "accepted")), start=1):
         moment = begun + timedelta(seconds=35 * (seq - 1))
-        message = MessageFactory(client=client, message_class="otp", created_at=moment, text="{code} is your code.")
+        sent = {"client": client, "message_class": "otp", "status": "sent" if seq == 2 else "undelivered"}
+        message = MessageFactory(**sent, created_at=moment, text="{code} is your code.")
         CodeMessage.objects.create(message=message, challenge=challenge, seq=seq)
         attempt = AttemptFactory(
             message=message,
