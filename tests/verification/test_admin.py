@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from messaging.models import Event, Message, Receipt, Template
@@ -167,6 +167,20 @@ def test_challenge_is_found_by_reference_id_and_number(boss, api, term):
 
     assert wanted in found
     assert other not in found
+
+
+@pytest.mark.parametrize("term", ["a" * 22, NUMBER, "0198f0a0-0000-7000-8000-000000000000"])
+def test_search_reads_indexes_only(boss, term):
+    with CaptureQueriesContext(connection) as queries:
+        page(boss, "verification/challenge/", q=term)
+
+    look_ups = [q["sql"] for q in queries if 'FROM "verification_challenge"' in q["sql"]]
+    assert look_ups
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        for statement in look_ups:
+            cursor.execute(f"EXPLAIN {statement}")
+            assert "Seq Scan" not in "\n".join(line for (line,) in cursor.fetchall()), statement
 
 
 def test_part_of_a_number_finds_nothing(boss, api):
