@@ -171,7 +171,7 @@ class Refused(models.Model):
     created_at = models.DateTimeField()
 
     class Meta:
-        verbose_name_plural = "refused"
+        verbose_name = "refusal"
         indexes = [
             # maintenance.purge; admin: how far back to look
             models.Index(fields=["created_at"], name="refused_at"),

@@ -231,6 +231,7 @@ class Bucket(models.Model):
     until = models.DateTimeField()
 
     class Meta:
+        verbose_name = "counter"
         constraints = [models.UniqueConstraint(fields=["kind", "value", "span"], name="one_bucket_per_limit")]
         indexes = [
             # maintenance.purge

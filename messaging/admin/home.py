@@ -42,7 +42,7 @@ GROUPS: list[tuple[str, list[tuple[str, ...]]]] = [
             ("Country rules", "public", "verification.countryrule"),
             ("Blocks", "gpp_bad", "verification.block"),
             ("Trusted numbers", "verified_user", "verification.trustednumber"),
-            ("Refused", "do_not_disturb_on", "verification.refused"),
+            ("Refusals", "do_not_disturb_on", "verification.refused"),
             ("Counters", "speed", "verification.bucket"),
         ],
     ),

@@ -402,7 +402,7 @@ def test_profile_above_twenty_in_a_million_needs_its_risk_accepted(boss, client_
         ("cooldowns", ""),
         ("countries", "Ukraine"),
         ("countries", "U1"),
-        ("number_types", ["premium_rate"]),
+        ("number_types", ["carrier_pigeon"]),
         ("number_types", None),
         ("context_fields", ["colour"]),
         ("webotp_host", "https://app.example.com/"),

@@ -1,5 +1,6 @@
 """Profiles: how a client verifies for a purpose. What is typed is previewed, and refused where it is not safe."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -16,13 +17,14 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminT
 
 from messaging.drafts import LOCALE, SENDER
 from providers.pages import badge
+from routing.numbers import NumberType
 from verification import codes
 from verification.admin import odds, preview
-from verification.models import CONTEXT_FIELDS, NUMBER_TYPES, Profile, default_cooldowns, default_number_types
+from verification.models import CONTEXT_FIELDS, Profile, default_cooldowns, default_number_types
 from verification.profiles import policy_of
 
 
-def _several(words: tuple[str, ...], *, required: bool, initial: Any, help_text: str) -> forms.MultipleChoiceField:
+def _several(words: Iterable[str], *, required: bool, initial: Any, help_text: str) -> forms.MultipleChoiceField:
     return forms.MultipleChoiceField(
         choices=[(str(word), str(word).replace("_", " ")) for word in words],
         required=required,
@@ -35,7 +37,10 @@ def _several(words: tuple[str, ...], *, required: bool, initial: Any, help_text:
 class ProfileForm(forms.ModelForm):
     # A field that is declared here does not know the default of the model's.
     number_types = _several(
-        NUMBER_TYPES, required=True, initial=default_number_types, help_text="Kinds of numbers that may be sent to."
+        tuple(NumberType),
+        required=True,
+        initial=default_number_types,
+        help_text="Kinds of numbers that may be sent to.",
     )
     context_fields = _several(
         CONTEXT_FIELDS,

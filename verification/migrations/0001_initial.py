@@ -30,6 +30,7 @@ class Migration(migrations.Migration):
                 ('until', models.DateTimeField()),
             ],
             options={
+                'verbose_name': 'counter',
                 'indexes': [models.Index(fields=['until'], name='bucket_until')],
                 'constraints': [models.UniqueConstraint(fields=('kind', 'value', 'span'), name='one_bucket_per_limit')],
             },

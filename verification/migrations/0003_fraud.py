@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                 ('client', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='messaging.client')),
             ],
             options={
-                'verbose_name_plural': 'refused',
+                'verbose_name': 'refusal',
                 'indexes': [models.Index(fields=['created_at'], name='refused_at'), models.Index(fields=['to', 'id'], name='refused_to')],
             },
         ),
