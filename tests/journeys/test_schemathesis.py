@@ -17,15 +17,16 @@ SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20261122"))
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.timeout(max(120, CALLS / 10))
-def test_every_answer_is_documented(tmp_path):
+def test_every_answer_is_documented(tmp_path, settings):
     ProviderFactory(slug="carrier-a", price="0.04")
     client = ClientFactory()
     MessageFactory(id="01a20410-8529-7221-9a27-27e3aec8a03c", client=client)
     ChallengeFactory(reference=REFERENCE, client=client)
     port = free_ports(1)
 
-    # Otherwise a handful of starts would be answered, and all others with 429.
-    limits = dict.fromkeys(("VERIFY_NUMBER_HOUR", "VERIFY_NUMBER_DAY", "VERIFY_PREFIX_HOUR"), 100_000)
+    # Otherwise a handful of starts would be answered, and all others with 429 or 403.
+    names = [f"VERIFY_{name.upper()}" for name in (*settings.VERIFY_LIMITS, *settings.VERIFY_RULES)]
+    limits = dict.fromkeys(names, 100_000)
     with Fleet(tmp_path, **limits) as fleet:
         fleet.web(port)
         report = fuzz(f"http://127.0.0.1:{port}", issue_key(client), calls=CALLS, seed=SEED)
