@@ -306,7 +306,8 @@ VERIFY_LIMITS = {  # per number, /24 or /64 network, device, ten thousand neighb
     "failed_day": count("VERIFY_FAILED_DAY", 30),
     "failed_row": count("VERIFY_FAILED_ROW", 100),
 }
-VERIFY_RULES = {  # floors below which nothing is unusual (verification/rules.py); countries per network and day
+VERIFY_RULES = {  # what is usual (verification/rules.py): unverified per 100 verified, and below which floors always
+    "unverified_percent": count("VERIFY_UNVERIFIED_PERCENT", 100),
     "unverified_day": count("VERIFY_UNVERIFIED_DAY", 500),
     "unverified_hour": count("VERIFY_UNVERIFIED_HOUR", 100),
     "unverified_ip": count("VERIFY_UNVERIFIED_IP", 10),

@@ -50,6 +50,7 @@ class Database:
                 "kinds": list(names),
                 "values": list(names.values()),
             },
+            planned_once=True,  # planning it takes longer than running it
         )
         return Facts(
             trusted=trusted,

@@ -15,10 +15,9 @@ from verification.fraud_models import BlockKind, Mode
 from verification.limits import Full, Limit, network, of_failure, of_start, prefix
 from verification.profiles import Policy
 
-FIFTH = 5  # of what was verified: so many may go unverified, beyond the floors in VERIFY_RULES
 BEST_DAYS = 14  # the best of which carries a quiet day
 SIXTH = 6  # of a day's is what an hour may have
-PREFIX_STARTS = 50  # of the last so many at least a fifth must be verified
+PREFIX_STARTS, FIFTH = 50, 5  # of the last so many at least a fifth must be verified
 FIRST_BLOCK, LONGEST_BLOCK = 3600, 86_400  # seconds; doubles while it comes again within BLOCK_MEMORY
 BLOCK_MEMORY = 7 * 86_400
 
@@ -130,15 +129,20 @@ def unusual(facts: Facts) -> Iterator[Finding]:
         yield Finding("prefix_blocked", "Too few codes to numbers like this one were entered.")
     elif _pumped(facts.prefix):
         yield Finding("prefix_ratio", "Too few codes to numbers like this one were entered.")
-    most: float = max(floors["unverified_day"], facts.best / FIFTH, facts.day.verified / FIFTH)
+    most: float = max(floors["unverified_day"], _usual(facts.best), _usual(facts.day.verified))
     if facts.day.unverified >= most:
         yield Finding("country_day", "Too few codes to this country were entered today.")
-    if facts.hour.unverified >= max(floors["unverified_hour"], most / SIXTH, facts.hour.verified / FIFTH):
+    if facts.hour.unverified >= max(floors["unverified_hour"], most / SIXTH, _usual(facts.hour.verified)):
         yield Finding("country_hour", "Too few codes to this country were entered in this hour.")
-    if facts.ip_day.unverified >= max(floors["unverified_ip"], facts.ip_day.verified / FIFTH):
+    if facts.ip_day.unverified >= max(floors["unverified_ip"], _usual(facts.ip_day.verified)):
         yield Finding("ip_day", "Too few codes asked for from this network were entered today.")
     if facts.ip_countries > floors["ip_countries"]:
         yield Finding("ip_countries", "Codes to too many countries were asked for from this network today.")
+
+
+def _usual(verified: int) -> float:
+    """So many may go unverified beside them."""
+    return float(verified * settings.VERIFY_RULES["unverified_percent"] / 100)
 
 
 def _pumped(hours: Sequence[Count]) -> bool:

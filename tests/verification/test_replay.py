@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from messaging.errors import Refusal
@@ -74,7 +75,7 @@ def test_verified_traffic_goes_on():
 
 
 def test_ratio_of_a_country_follows_its_days(settings):
-    settings.VERIFY_RULES |= {"unverified_day": 20}
+    settings.VERIFY_RULES |= {"unverified_day": 20, "unverified_percent": 20}
     day = 86_400
     good = [past(n, to=number(n), verified=True) for n in range(200)]
 
@@ -82,6 +83,40 @@ def test_ratio_of_a_country_follows_its_days(settings):
 
     assert refused([*good, *bad]) == [""] * 240 + ["country_day"] * 20
     assert refused(bad) == [""] * 20 + ["country_day"] * 40
+
+
+RULES_BY_DEFAULT = dict(settings.VERIFY_RULES)
+
+
+def day_of(verified_of_ten, starts, seconds):
+    """Traffic of a whole country, in which so many of ten codes are entered."""
+    prefixes = 997
+    return [
+        past(
+            seconds + n * 86_400 // starts,
+            to=number(n // prefixes, prefix=f"+38067{n % prefixes:03d}"),
+            verified=n * 7 % 10 < verified_of_ten,
+        )
+        for n in range(starts)
+    ]
+
+
+@pytest.mark.parametrize(("verified_of_ten", "refusals"), [(9, False), (7, False), (6, False), (2, True)])
+def test_people_who_do_not_all_enter_their_code_are_served(settings, verified_of_ten, refusals):
+    settings.VERIFY_RULES = RULES_BY_DEFAULT
+    starts = [past for day in range(3) for past in day_of(verified_of_ten, 600, day * 86_400)]
+
+    assert any(refused(starts)) is refusals
+
+
+def test_attack_on_many_prefixes_at_once_stops_within_a_sixth_of_a_good_day(settings):
+    settings.VERIFY_RULES = RULES_BY_DEFAULT
+    attack = [past(86_400 + n, to=number(9999, prefix=f"+38067{n:03d}")) for n in range(500)]
+
+    found = refused([*day_of(7, 600, -9 * 3600), *attack])[600:]  # from midnight to midnight
+
+    assert found.index("country_hour") == 420 // 6
+    assert set(found[70:]) == {"country_hour"}
 
 
 def test_network_with_too_many_countries(settings):

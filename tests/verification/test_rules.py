@@ -70,14 +70,17 @@ def country(day=(0, 0), best=0, hour=(0, 0)):
         (country(day=(0, 200), best=1000, hour=(0, 33)), ["country_day"]),
     ],
 )
-def test_unverified_ratio_of_a_country(facts, found):
+def test_unverified_ratio_of_a_country(settings, facts, found):
+    settings.VERIFY_RULES = {**settings.VERIFY_RULES, "unverified_hour": 3, "unverified_percent": 20}
+
     assert [finding.rule for finding in unusual(facts)] == found
 
 
 @pytest.mark.parametrize(
     ("verified", "unverified", "refused"), [(0, 9, False), (0, 10, True), (100, 19, False), (100, 20, True)]
 )
-def test_unverified_ratio_of_a_network(verified, unverified, refused):
+def test_unverified_ratio_of_a_network(settings, verified, unverified, refused):
+    settings.VERIFY_RULES = {**settings.VERIFY_RULES, "unverified_percent": 20}
     facts = Facts(ip_day=Count(verified + unverified, verified))
 
     assert [finding.rule for finding in unusual(facts)] == ["ip_day"] * refused

@@ -24,7 +24,13 @@ WIDE = {
     "failed_day": 30,
     "failed_row": 100,
 }
-LAX = {"unverified_day": 10_000, "unverified_hour": 10_000, "unverified_ip": 10_000, "ip_countries": 300}
+LAX = {
+    "unverified_percent": 100,
+    "unverified_day": 10_000,
+    "unverified_hour": 10_000,
+    "unverified_ip": 10_000,
+    "ip_countries": 300,
+}
 
 
 def same_hour(seconds=30):
