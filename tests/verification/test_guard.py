@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.db.models import F
 
 from messaging.models import Event, Message
@@ -528,6 +529,9 @@ def test_alarm_rings_once_at_four_fifths_and_not_for_what_was_rolled_back(caller
     text = "80 percent of a daily spend cap are used up"
     for n in range(3):
         attempt(caller, number(n))
+    with transaction.atomic():
+        attempt(caller, number(3))
+        transaction.set_rollback(True)
     assert lines.of(text) == []
 
     for n in range(3, 6):
