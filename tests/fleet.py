@@ -114,6 +114,11 @@ class Fleet:
         for process in self._started:
             process.kill()
 
+    @property
+    def output(self) -> str:
+        """All that its processes have written."""
+        return "".join(process.output for process in self._started)
+
     def report(self) -> str:
         """What runs, and the last lines of each, for a test that waits in vain."""
         running = [process for process in self._started if not process.ended]
