@@ -291,6 +291,8 @@ PERIODIC: list[tuple[str, float]] = [
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
+# Where each app holds numbers, for `erase_number` (messaging/erasure.py); messages last.
+ERASURES = ["verification.erasure.PARTS", "messaging.erasure.PARTS"]
 # `[[clients.<name>]]` of a provisioning file: modules with `read` and `apply` (messaging/provisioning.py).
 PROVISION_SECTIONS = {"profiles": "verification.provisioning"}
 
