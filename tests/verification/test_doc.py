@@ -58,3 +58,14 @@ def test_the_figures_are_those_of_the_code():
     assert DEFAULTS["payment"].odds == pytest.approx(0.05)
     assert f"Above {codes.ODDS_LIMIT} in a million" in PAGE
     assert (checking.TOKEN_SECONDS, codes.LIVE_GENERATIONS) == (600, 3)
+
+
+def test_every_threat_names_tests_that_are_there():
+    threats = PAGE.split("\n## Threats\n")[1].split("\n## ")[0]
+    lines = [line for line in threats.splitlines() if line.startswith("| ")][1:]
+
+    assert len(lines) > 10
+    for line in lines:
+        shown = re.findall(r"`(tests/[\w/]+\.py)`", line.rsplit("|", 2)[1])
+        assert shown, line
+        assert all((BASE_DIR / name).exists() for name in shown), line
