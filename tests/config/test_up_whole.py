@@ -95,6 +95,7 @@ def test_printed_line_sends_a_message_that_arrives_and_ctrl_c_stops_everything(l
         assert [attempt["provider"] for attempt in message["attempts"]] == ["carrier-a"]
         inbox = requests.get(f"{facts['inbox']}api/inbox", timeout=5).json()["messages"]
         assert [received["to"] for received in inbox] == [message["to"]]
+        assert_code_verifies(facts)
         assert_admin_opens(facts)
         assert_command_arrives(facts, message["to"])
         database = int((local / "postgres" / "postmaster.pid").read_text().split("\n")[0])
@@ -108,6 +109,32 @@ def test_printed_line_sends_a_message_that_arrives_and_ctrl_c_stops_everything(l
     ]
     assert ends(database)
     up.require_free("WEB_PORT", [web_port, *range(carrier_port, carrier_port + CARRIERS)])
+
+
+def assert_code_verifies(facts: dict[str, str]) -> None:
+    """From the start over the phone to the success; a person takes longer to read than all of it."""
+    url, number = f"{facts['api']}/verifications", "+380671112233"
+    with requests.Session() as http:
+        http.headers["Authorization"] = f"Bearer {facts['api_key']}"
+        started = time.monotonic()
+        reference = http.post(url, json={"to": number, "purpose": "login"}, timeout=5).json()["reference"]
+        code = read_code(facts, number)
+        answer = http.post(f"{url}/{reference}/check", json={"code": code, "purpose": "login"}, timeout=5).json()
+        seconds = time.monotonic() - started
+    print(f"start, SMS and check: {seconds:.2f} s")
+    assert (answer["valid"], answer["status"]) == (True, "verified")
+    assert seconds < 3
+
+
+def read_code(facts: dict[str, str], number: str) -> str:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        inbox = requests.get(f"{facts['inbox']}api/inbox", timeout=5).json()["messages"]
+        for received in inbox:
+            if received["to"] == number and (code := re.search(r"\b[0-9]{6}\b", received["text"])):
+                return code[0]
+        time.sleep(0.02)
+    raise AssertionError("the inbox has no code")
 
 
 def assert_command_arrives(facts: dict[str, str], to: str) -> None:
