@@ -83,7 +83,7 @@ def _start(caller: Caller, draft: StartDraft, policy: Policy, room: Room) -> dic
 
 
 def _supersede(caller: Caller, draft: StartDraft) -> None:
-    where = """client_id = %(client)s AND purpose = %(purpose)s AND "to" = %(to)s"""
+    where = """status = 'pending' AND client_id = %(client)s AND purpose = %(purpose)s AND "to" = %(to)s"""
     found = {"client": caller.id, "purpose": draft.purpose, "to": draft.msisdn}
     close(where, found, ChallengeStatus.CANCELLED, "newer_start")
 

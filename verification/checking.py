@@ -18,7 +18,7 @@ from verification import codes, drafts, limits
 from verification.drafts import CheckDraft
 from verification.errors import AlreadyRedeemed
 from verification.evidence import counted
-from verification.records import COLUMNS, NOBODY, Row, close, decoy, find, moment, normal, stand_down, told
+from verification.records import COLUMNS, NOBODY, PENDING, Row, close, decoy, find, moment, normal, stand_down, told
 from verification.states import USED, ChallengeStatus
 
 TOKEN_SECONDS = 600
@@ -112,7 +112,7 @@ WITH c AS (
     checked_by = CASE WHEN %(right)s THEN %(key)s::bytea END,
     token_salt = CASE WHEN %(right)s THEN %(salt)s::bytea END,
     token_expires_at = CASE WHEN %(right)s THEN clock_timestamp() + %(token_seconds)s * interval '1 second' END
-  WHERE id = %(id)s AND client_id = %(client)s AND status = 'pending' AND checks < max_checks
+  WHERE id = %(id)s AND client_id = %(client)s AND {PENDING} AND checks < max_checks
     AND expires_at > clock_timestamp()
   RETURNING *
 ), told AS ({told("c")}

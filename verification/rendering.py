@@ -7,6 +7,7 @@ from messaging.rendering import Asked
 from providers.sql import records, rows
 from verification import codes, texts
 from verification.codes import Binding
+from verification.records import PENDING
 
 
 def render(asked: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
@@ -41,13 +42,13 @@ def render(asked: Sequence[Asked]) -> dict[uuid.UUID, str | None]:
 def _allot(challenge: uuid.UUID, attempt: uuid.UUID) -> int | None:
     """The next generation, written with the attempt that carries it; a re-post of that finds it again."""
     found = rows(
-        """
+        f"""
         WITH c AS (
           UPDATE verification_challenge SET generation = generation + 1
-          WHERE id = %(challenge)s AND status = 'pending' RETURNING id, generation
+          WHERE id = %(challenge)s AND {PENDING} RETURNING id, generation
         )
         INSERT INTO verification_codeattempt (attempt_id, challenge_id, generation)
-        SELECT %(attempt)s, id, generation FROM c RETURNING generation""",
+        SELECT %(attempt)s, id, generation FROM c RETURNING generation""",  # noqa: S608  a literal fragment
         {"challenge": challenge, "attempt": attempt},
     )
     return found[0][0] if found else None
