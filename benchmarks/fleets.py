@@ -111,7 +111,8 @@ class Ours(Fleet):
     }
     TABLES = (
         "messaging_message, messaging_attempt, messaging_receipt, messaging_event, messaging_idempotencykey, "
-        "messaging_tally, messaging_tallydelta"
+        "messaging_tally, messaging_tallydelta, verification_challenge, verification_bucket, verification_refused, "
+        "verification_startcount"
     )
 
     def prepare(self) -> None:
@@ -135,8 +136,12 @@ class Ours(Fleet):
         row = self.connection.execute(query, [names]).fetchone()
         return row is not None and row[0] == len(names)
 
+    def django(self) -> dict[str, str]:
+        """For a program that uses the models."""
+        return {**self.environment, "DJANGO_SETTINGS_MODULE": "config.settings"}
+
     def clear(self) -> None:
-        self.connection.execute(f"TRUNCATE {self.TABLES}")
+        self.connection.execute(f"TRUNCATE {self.TABLES} CASCADE")  # what hangs on a message or a challenge
 
 
 class Naive(Fleet):

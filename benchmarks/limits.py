@@ -25,19 +25,38 @@ INSERT INTO bench_message SELECT gen_random_uuid(), 'core-backend', gen_random_u
   repeat('x', 330), 'queued', now() FROM generate_series(1, {rows});
 """
 
+# What a check does at least.
+CHECKS = "checks"
+COUNTER = "CREATE TABLE IF NOT EXISTS bench_counter AS SELECT n AS id, 0 AS n FROM generate_series(1, 100000) n"
+UPDATE = r"\set id random(1, 100000)" + "\nUPDATE bench_counter SET n = n + 1 WHERE id = :id;\n"
+
+
+def update(world: World, *, clients: int, seconds: int) -> Sample:
+    """One row in each transaction, by its primary key."""
+    with psycopg.connect(world.cluster.url(CHECKS), autocommit=True) as connection:
+        connection.execute(COUNTER)
+        connection.execute("CREATE UNIQUE INDEX IF NOT EXISTS bench_counter_id ON bench_counter (id)")
+    return _pgbench(world, CHECKS, "update-1", UPDATE, clients=clients, seconds=seconds, rows=1)
+
 
 def insert(world: World, *, rows: int, clients: int, seconds: int) -> Sample:
     """`rows` in each transaction, by pgbench with prepared statements."""
-    url = world.cluster.url(DATABASE)
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(world.cluster.url(DATABASE), autocommit=True) as connection:
         connection.execute(TABLE)
         connection.execute("TRUNCATE bench_message")
-    script = world.directory / f"insert-{rows}.sql"
-    script.write_text(ROWS.format(rows=rows).replace("\n", " "))
+    statement = ROWS.format(rows=rows).replace("\n", " ")
+    return _pgbench(world, DATABASE, f"insert-{rows}", statement, clients=clients, seconds=seconds, rows=rows)
+
+
+def _pgbench(world: World, database: str, name: str, text: str, *, clients: int, seconds: int, rows: int) -> Sample:
+    script = world.directory / f"{name}.sql"
+    script.write_text(text)
     script.chmod(0o644)
     options = ["-n", "-M", "prepared", "-c", str(clients), "-j", "2", "-T", str(seconds), "-f", str(script)]
     with Meter({"postgres": world.groups["postgres"]}) as meter:
-        done = subprocess.run([program_directory() / "pgbench", *options, url], capture_output=True, text=True)
+        done = subprocess.run(
+            [program_directory() / "pgbench", *options, world.cluster.url(database)], capture_output=True, text=True
+        )
     found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
     if done.returncode or not found:
         raise RuntimeError(f"pgbench failed: {done.stderr[-500:]}")

@@ -95,14 +95,14 @@ def run(port: int, requests: Iterator[bytes], *, connections: int, seconds: floa
 def singles(path: str, token: str, number: int | None = None) -> Iterator[bytes]:
     """One message a request, each with an idempotency key, as a careful caller sends them."""
     for n in islice(_numbers, number):
-        yield _post(path, token, _message(n, "transactional"), f"Idempotency-Key: {_run}-{n}\r\n")
+        yield post(path, token, _message(n, "transactional"), f"Idempotency-Key: {_run}-{n}\r\n")
 
 
 def batches(path: str, token: str, size: int, number: int | None = None) -> Iterator[bytes]:
     """`number` requests of `size` messages."""
     for _ in islice(count(), number):
         messages = ",".join(_message(n, "bulk") for n in islice(_numbers, size))
-        yield _post(path, token, f'{{"messages":[{messages}]}}')
+        yield post(path, token, f'{{"messages":[{messages}]}}')
 
 
 def plain(path: str, number: int | None = None) -> Iterator[bytes]:
@@ -110,10 +110,10 @@ def plain(path: str, number: int | None = None) -> Iterator[bytes]:
     for n in islice(_numbers, number):
         to, text = _content(n)
         body = f'{{"client":"core","idempotency_key":"{_run}-{n}","to":"{to}","text":"{text}","sender":"MEXAR"}}'
-        yield _post(path, "", body)
+        yield post(path, "", body)
 
 
-def _post(path: str, token: str, body: str, extra: str = "") -> bytes:
+def post(path: str, token: str, body: str, extra: str = "") -> bytes:
     return (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
         f"Content-Type: application/json\r\n{extra}Content-Length: {len(body)}\r\n\r\n{body}"

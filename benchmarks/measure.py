@@ -73,7 +73,7 @@ def _accept(fleet: Fleet, requests: Iterator[bytes], size: int, seconds: float) 
     if stored != seen.answered * size or set(seen.statuses) - {"201", "202"}:
         raise Failed(f"{stored} messages stored, {seen.answered} requests of {size} answered: {dict(seen.statuses)}")
     fleet.clear()
-    return _sample(meter, stored, stored / seen.seconds, seen)
+    return sample(meter, stored, stored / seen.seconds, seen)
 
 
 def _finish(fleet: Fleet, requests: Iterator[bytes], messages: int, size: int, receipts: bool) -> Sample:
@@ -92,7 +92,7 @@ def _finish(fleet: Fleet, requests: Iterator[bytes], messages: int, size: int, r
         raise Failed(f"{messages} messages after {before} should be {status}: {states}")
     moment = "closed_at" if receipts else "sent_at"
     last = float(fleet.one(f"SELECT extract(epoch FROM max({moment})) FROM {fleet.table}"))
-    return _sample(meter, messages, messages / (last - seen.started), seen)
+    return sample(meter, messages, messages / (last - seen.started), seen)
 
 
 def _send(fleet: Fleet, requests: Iterator[bytes], messages: int, size: int) -> load.Load:
@@ -112,7 +112,7 @@ def _wait_until_done(fleet: Fleet, status: str) -> None:
         time.sleep(0.05)
 
 
-def _sample(meter: Meter, messages: int, rate: float, seen: load.Load) -> Sample:
+def sample(meter: Meter, messages: int, rate: float, seen: load.Load) -> Sample:
     latency = {f"p{int(share * 100)}": seen.percentile(share) * 1e3 for share in (0.5, 0.95, 0.99)}
     cpu = {name: seconds / messages * 1e6 for name, seconds in meter.cpu.items()}
     return Sample(rate, messages, cpu, latency, meter.steal, meter.other)

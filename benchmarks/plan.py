@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks import history, limits, measure, metrics
+from benchmarks import checks, history, limits, measure, metrics
 from benchmarks.fleets import Fleet, Naive, Ours
 from benchmarks.measure import Sample
 from benchmarks.world import World, say
@@ -111,6 +111,22 @@ def tables(bench: Bench) -> list[Step]:
     ]
 
 
+def checked(bench: Bench) -> list[Step]:
+    world, fleet, seconds = bench.world, bench.ours, 6 * bench.scale
+    world.create_database(limits.CHECKS)
+
+    def update() -> Sample:
+        world.rest()
+        return limits.update(world, clients=measure.CLIENTS, seconds=max(1, round(3 * bench.scale)))
+
+    return [
+        Step("update-1", update),
+        Step("check", lambda: checks.one_after_the_other(fleet, 4 * bench.scale), fleet),
+        Step("check-idle", lambda: checks.arriving(fleet, seconds, beside_senders=False), fleet),
+        Step("check-busy", lambda: checks.arriving(fleet, seconds, beside_senders=True), fleet),
+    ]
+
+
 def compared(bench: Bench) -> list[Step]:
     messages = bench.hundreds(4_000)
     return [Step("metrics", lambda: metrics.compare(bench.ours, messages), bench.ours)]
@@ -125,6 +141,7 @@ PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "sent": (sent, "from the first POST of a batch until the carrier has taken every message"),
     "delivered": (delivered, "the same until a signed receipt has come for every message"),
     "sent-single": (sent_single, "as `sent`, each message posted by itself"),
+    "check": (checked, "checks of one-time codes: 100 to 300 a second alone and beside senders, and as many as go"),
     "metrics": (compared, "as `delivered`, while /metrics is scraped and compared with the tables"),
     "tables": (tables, f"as `delivered`, with an empty database and with {HISTORY:,} closed messages"),
 }
