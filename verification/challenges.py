@@ -23,7 +23,7 @@ from providers.sql import rows
 from routing.numbers import mask
 from verification import codes, drafts, guard, profiles, texts
 from verification.drafts import StartDraft
-from verification.errors import LimitReached, NoSendsLeft, NotPending, ResendTooEarly
+from verification.errors import NoSendsLeft, NotPending, ResendTooEarly
 from verification.evidence import counted
 from verification.profiles import Policy
 from verification.records import COLUMNS, Row, body, close, find, normal, stand_down
@@ -31,7 +31,7 @@ from verification.states import ChallengeStatus
 
 RENDERER = "code"
 START_REFUSALS = (*intake.REFUSALS, *guard.REFUSALS, *ONCE)
-RESEND_REFUSALS = (UnknownObject, NotPending, NoSendsLeft, ResendTooEarly, LimitReached, *intake.REFUSALS, *ONCE)
+RESEND_REFUSALS = (UnknownObject, NotPending, NoSendsLeft, ResendTooEarly, *guard.REFUSALS, *intake.REFUSALS, *ONCE)
 CANCEL_REFUSALS = (UnknownObject, NotPending)
 
 
@@ -192,7 +192,7 @@ def resend(caller: Caller, reference: str, *, idempotency_key: str | None = None
     """Sends the code of a pending challenge again, by a provider that has not tried yet where there is one.
 
     Its time is not extended, and no check is given back. Raises UnknownObject, NotPending, ResendTooEarly,
-    NoSendsLeft, and what a message is refused for.
+    NoSendsLeft, DestinationBlocked, LimitReached, and what a message is refused for.
     """
 
     def work(_: Claim | None) -> Answer:
@@ -207,14 +207,16 @@ def _resend(caller: Caller, reference: str, room: Room) -> dict[str, Any]:
     challenge = find(caller, reference, lock=True)
     if challenge is None:
         raise UnknownObject
-    if challenge.status != ChallengeStatus.PENDING or challenge.left < SHORTEST_VALIDITY:
-        raise NotPending(f"It is {challenge.shown_status}." if challenge.status != "pending" else "It is about to end.")
+    if challenge.shown_status != ChallengeStatus.PENDING or challenge.left < SHORTEST_VALIDITY:
+        closed = challenge.shown_status != ChallengeStatus.PENDING
+        raise NotPending(f"It is {challenge.shown_status}." if closed else "It is about to end.")
     if challenge.sends >= challenge.max_sends:
         raise guard.told(NoSendsLeft(), guard.of_challenge(caller, challenge), "no_sends_left")
     if challenge.wait > 0:
         early = ResendTooEarly(retry_after=math.ceil(challenge.wait))
         raise guard.told(early, guard.of_challenge(caller, challenge), "resend_too_early")
     policy = profiles.find(caller, challenge.purpose, challenge.profile)
+    guard.admit_again(caller, challenge, policy)
     again = rows(
         f"""
         UPDATE verification_challenge SET sends = sends + 1,

@@ -23,7 +23,7 @@ from verification.errors import DestinationBlocked, LimitReached, Recorded
 from verification.fraud_models import Block, BlockKind, Mode
 from verification.profiles import Policy
 from verification.records import Row
-from verification.rules import Finding, Start, findings
+from verification.rules import Finding, Start, decided, findings
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,14 @@ def of_draft(caller: Caller, draft: StartDraft) -> Start:
 
 def of_challenge(caller: Caller, challenge: Row) -> Start:
     return Start(
-        caller.id, caller.slug, challenge.purpose, challenge.to, challenge.country, reference=challenge.reference
+        caller.id,
+        caller.slug,
+        challenge.purpose,
+        challenge.to,
+        challenge.country,
+        challenge.ip,
+        challenge.device,
+        challenge.reference,
     )
 
 
@@ -91,6 +98,16 @@ def admit(caller: Caller, draft: StartDraft, policy: Policy) -> None:
             raise told(_refusal(finding), start, finding.rule)
         notes.append(Note(start, finding.rule, finding.detail))
     _store(notes, monitored=True)
+
+
+def admit_again(caller: Caller, challenge: Row, policy: Policy) -> None:
+    """Judges a resend by what people have decided since its start. Raises DestinationBlocked."""
+    if challenge.to in settings.VERIFY_TEST_NUMBERS:
+        return
+    start = of_challenge(caller, challenge)
+    mode = countries.mode(caller.id, challenge.country)
+    for finding in decided(start, policy, mode, evidence.Database()):
+        raise told(_refusal(finding), start, finding.rule)
 
 
 def spend(caller: Caller, challenge: Row, cost: Decimal, currency: str, policy: Policy) -> None:

@@ -32,6 +32,8 @@ class Row:
     locale: str
     status: str
     context: Mapping[str, str] = field(repr=False)
+    ip: str = field(repr=False)
+    device: str = field(repr=False)
     seed: bytes | None = field(repr=False)
     kid: int
     code_length: int
@@ -72,10 +74,10 @@ class Row:
         )
 
 
-COLUMNS = """id, reference, client_id, purpose, profile, "to", country, locale, status, context, seed, kid, code_length,
-  code_per_attempt, generation, checks, max_checks, sends, max_sends, created_at, expires_at, resend_at, verified_at,
-  closed_at, checked_by, token_salt, redeemed_at, expires_at <= clock_timestamp() AS late,
-  extract(epoch FROM expires_at - clock_timestamp())::float8 AS remaining,
+COLUMNS = """id, reference, client_id, purpose, profile, "to", country, locale, status, context,
+  coalesce(host(ip), '') AS ip, device, seed, kid, code_length, code_per_attempt, generation, checks, max_checks, sends,
+  max_sends, created_at, expires_at, resend_at, verified_at, closed_at, checked_by, token_salt, redeemed_at,
+  expires_at <= clock_timestamp() AS late, extract(epoch FROM expires_at - clock_timestamp())::float8 AS remaining,
   extract(epoch FROM resend_at - clock_timestamp())::float8 AS wait"""
 
 
@@ -117,6 +119,8 @@ def decoy() -> Row:
         locale="",
         status=ChallengeStatus.PENDING,
         context={},
+        ip="",
+        device="",
         seed=bytes(codes.SEED_BYTES),
         kid=codes.newest(),
         code_length=6,

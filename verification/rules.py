@@ -99,11 +99,9 @@ class Finding:
 
 def findings(start: Start, policy: Policy, mode: str, evidence: Evidence) -> Iterator[Finding]:
     """The hardest first. Who stops at the first one asks for no more evidence than it needs."""
-    yield from _decided(start, policy, mode)
+    yield from _allowed(start, policy, mode)
     facts = evidence.facts(start)
-    for kind, by_rule in facts.blocks:
-        if not by_rule:
-            yield Finding(f"blocked_{kind}", f"The {kind} is blocked.", hard=True)
+    yield from _blocked(facts)
     if not facts.trusted:
         if mode != Mode.ALLOW:
             yield from unusual(facts)
@@ -112,7 +110,19 @@ def findings(start: Start, policy: Policy, mode: str, evidence: Evidence) -> Ite
     yield from _used_up(evidence.peek(of_failure(start.purpose, start.msisdn)), hard=True)
 
 
-def _decided(start: Start, policy: Policy, mode: str) -> Iterator[Finding]:
+def decided(start: Start, policy: Policy, mode: str, evidence: Evidence) -> Iterator[Finding]:
+    """What people have decided, without what is counted: a resend is of a start that was counted."""
+    yield from _allowed(start, policy, mode)
+    yield from _blocked(evidence.facts(start))
+
+
+def _blocked(facts: Facts) -> Iterator[Finding]:
+    for kind, by_rule in facts.blocks:
+        if not by_rule:
+            yield Finding(f"blocked_{kind}", f"The {kind} is blocked.", hard=True)
+
+
+def _allowed(start: Start, policy: Policy, mode: str) -> Iterator[Finding]:
     if policy.countries and start.country not in policy.countries:
         yield Finding("profile_country", f"The profile does not allow {start.country}.", hard=True)
     kind = number_type(start.msisdn)

@@ -1,6 +1,6 @@
 """Start, check, resend, cancel: the life of one challenge through its door."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rest_framework.test import APIClient
@@ -237,6 +237,18 @@ def test_sends_end_with_the_profile(api, client_row):
         codes.append(api.post(f"{URL}/{reference}/resend").status_code)
 
     assert codes == [202, 409]
+
+
+@pytest.mark.parametrize(("left", "detail"), [(-1, "It is expired."), (1, "It is about to end.")])
+def test_resend_at_the_end_is_refused(api, left, detail):
+    reference = start(api)
+    end = datetime.now(UTC) + timedelta(seconds=left)
+    Challenge.objects.update(expires_at=end, resend_at=only().created_at)
+
+    answer = api.post(f"{URL}/{reference}/resend")
+
+    assert (answer.status_code, answer.json()["code"], answer.json()["detail"]) == (409, "not_pending", detail)
+    assert Message.objects.count() == 1
 
 
 def test_cancel_ends_it_and_a_repeat_changes_nothing(api):

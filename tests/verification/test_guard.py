@@ -388,6 +388,35 @@ def test_staff_block_what_they_name(api, client_row, kind, value):
     assert post(api, **fields)[0] == 201
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("number", NUMBER), ("prefix", PREFIX), ("ip", "192.0.2.0/24"), ("device", "{client} phone")],
+)
+def test_what_staff_block_is_not_sent_to_again(api, client_row, kind, value):
+    reference = start(api, client_ip="192.0.2.7", device_id="phone")
+    Challenge.objects.update(resend_at=F("created_at"))
+    block = Block.objects.create(kind=kind, value=value.format(client=client_row.slug), reason="abuse")
+
+    refused = api.post(f"{URL}/{reference}/resend")
+    guard.lift([block.pk], User.objects.create_user("staff").pk)
+    again = api.post(f"{URL}/{reference}/resend")
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "destination_blocked")
+    assert refusals(reference=reference) == [(f"blocked_{kind}", False)]
+    assert again.status_code == 202
+    assert Message.objects.count() == 2
+
+
+def test_country_that_is_closed_after_a_start_has_no_resend(api):
+    reference = start(api)
+    Challenge.objects.update(resend_at=F("created_at"))
+    rule(mode=Mode.BLOCK)
+
+    assert api.post(f"{URL}/{reference}/resend").status_code == 403
+    assert refusals(reference=reference) == [("country", False)]
+    assert Message.objects.count() == 1
+
+
 def test_block_ends_with_its_time_and_belongs_to_its_client(api):
     past, future = datetime.now(UTC) - timedelta(seconds=1), datetime.now(UTC) + timedelta(hours=1)
     Block.objects.create(kind="number", value=NUMBER, reason="over", expires_at=past)
