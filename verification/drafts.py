@@ -22,7 +22,8 @@ CURRENCY = re.compile("[A-Z]{3}")
 # turns the line around, except the joiners that Persian and Indic names are written with.
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff"
 PAYEE = re.compile(rf"(?=.*[^\s\u200c\u200d])[^{_UNSEEN}{{}}]{{1,40}}")
-LONGEST_CODE, LONGEST_DEVICE, LONGEST_TOKEN = 20, 100, 100  # characters
+# A device shares the name of its counter and of its block with the slug of its client.
+LONGEST_CODE, LONGEST_DEVICE, LONGEST_TOKEN = 20, 64, 100  # characters
 _CODE_SEPARATORS = str.maketrans("", "", " -\u00a0")
 
 

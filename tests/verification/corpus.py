@@ -60,7 +60,7 @@ START_VALUES = {
     "locale": LOCALES,
     "context": CONTEXTS,
     "client_ip": ADDRESSES,
-    "device_id": ["device", "x" * 100, "x" * 101, "😀" * 100, "a\x00", "\ud800", " "],
+    "device_id": ["device", "x" * 64, "x" * 65, "😀" * 64, "a\x00", "\ud800", " "],
 }
 CHECK_VALUES = {"code": CODES, "purpose": PURPOSES, "context": CONTEXTS}
 REDEEM_VALUES = {"token": TOKENS, "purpose": PURPOSES}

@@ -8,12 +8,14 @@ import pytest
 from django.db import transaction
 from django.db.models import F
 
-from messaging.models import Message
+from messaging.models import Client, Message
 from providers.sql import rows
 from tests.factories import ProviderFactory
 from tests.verification.phone import NUMBER, URL, check, start, wrong_for
 from tests.verification.traffic import LAX, WIDE, at_once, attempt, number
 from verification import limits, maintenance
+from verification.drafts import LONGEST_DEVICE
+from verification.fraud_models import Block
 from verification.limits import DAY, Limit
 from verification.models import Bucket, Challenge, Refused
 
@@ -133,6 +135,18 @@ def test_devices_of_two_clients_are_two(caller, client_row, settings):
     ours, theirs = limits.of_start("a", NUMBER, "", "one"), limits.of_start("b", NUMBER, "", "one")
 
     assert ours[-1].value != theirs[-1].value
+
+
+def test_longest_device_of_the_longest_slug_is_counted_and_can_be_blocked(api, client_row):
+    client_row.slug = "a" * Client._meta.get_field("slug").max_length
+    client_row.save()
+    device = "d" * LONGEST_DEVICE
+
+    assert api.post(URL, {"to": NUMBER, "purpose": "login", "device_id": device}, format="json").status_code == 201
+    assert Bucket.objects.filter(kind="device", value=f"{client_row.slug} {device}").count() == 2
+    Block(kind="device", value=f"{client_row.slug} {device}", client=client_row, reason="farm").full_clean(
+        exclude=["created_by", "lifted_at", "lifted_by"]
+    )
 
 
 @pytest.mark.parametrize(
