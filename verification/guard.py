@@ -120,7 +120,8 @@ def spend(caller: Caller, challenge: Row, cost: Decimal, currency: str, policy: 
     amount = tables.get().reporting(cost, currency, now) or Decimal(0)
     limit = limits.of_spend(caller.slug, challenge.country, amount.quantize(Decimal("0.000001")), cap)
     counted = limits.count([limit])
-    if used := counted.get(limit.key):
+    used = counted.get(limit.key)
+    if used is not None:
         if used - amount < ALARM * cap <= used:
             transaction.on_commit(partial(_alarm, caller.slug, challenge.country))
         return

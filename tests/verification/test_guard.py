@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F
 
 from messaging.models import Event, Message
-from routing.models import ExchangeRate
+from routing.models import ExchangeRate, Price
 from tests.conftest import caller_for
 from tests.factories import ClientFactory, ProviderFactory
 from tests.verification.phone import NUMBER, URL, check, code_of, only, start, wrong_for
@@ -502,6 +502,13 @@ def test_resend_counts_against_the_cap_and_is_refused_by_it(api):
     assert only().sends == 1
     assert spent() == Decimal("0.04")
     assert refusals(reference=reference) == [("spend_cap", False)]
+
+
+def test_what_costs_nothing_is_under_every_cap(api):
+    Price.objects.update(price=0)
+    rule(daily_cap=Decimal("0.01"), currency="EUR")
+
+    assert post(api)[0] == 201
 
 
 def test_each_client_and_country_has_its_own_cap(caller):
