@@ -3,6 +3,7 @@
 import hmac
 import secrets
 import uuid
+from collections.abc import Sequence
 from typing import Any, cast
 
 from django.conf import settings
@@ -52,6 +53,7 @@ def check(caller: Caller, reference: str, data: Any, *, idempotency_key: str | N
                 "key": _mark(key, draft, challenge, salt),
                 "token_seconds": TOKEN_SECONDS,
             },
+            planned_once=True,
         )
         if challenge.id == NOBODY:
             raise UnknownObject
@@ -71,14 +73,26 @@ def check(caller: Caller, reference: str, data: Any, *, idempotency_key: str | N
 def _generation(challenge: Row, guess: str) -> int | None:
     if fixed := settings.VERIFY_TEST_NUMBERS.get(challenge.to):
         return 0 if hmac.compare_digest(fixed.encode(), guess.encode("utf-8", "replace")) else None
-    last = challenge.generation
-    live = range(max(1, last - codes.LIVE_GENERATIONS + 1), last + 1) if challenge.code_per_attempt else (0,)
     if challenge.seed is None:
         return None
     try:
-        return codes.match(challenge.binding, live, guess)
+        return codes.match(challenge.binding, _live(challenge), guess)
     except KeyError:  # its key was taken out of the ring too early: nobody knows the code any more
         return None
+
+
+def _live(challenge: Row) -> Sequence[int]:
+    """The generations that are right: the last ones that may have left; what was surely not sent takes no place."""
+    if not challenge.code_per_attempt:
+        return (0,)
+    found = rows(
+        """
+        SELECT c.generation FROM verification_codeattempt c JOIN messaging_attempt a ON a.id = c.attempt_id
+        WHERE c.challenge_id = %(challenge)s AND a.status NOT IN ('not_sent', 'rejected')
+        ORDER BY c.generation DESC LIMIT %(most)s""",
+        {"challenge": challenge.id, "most": codes.LIVE_GENERATIONS},
+    )
+    return [generation for (generation,) in found]
 
 
 def _not_counted(caller: Caller, challenge: Row, key: str | None, draft: CheckDraft) -> Answer:

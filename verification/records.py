@@ -180,7 +180,7 @@ def stand_down(challenges: Collection[uuid.UUID]) -> None:
     if challenges:
         params = {"challenges": list(challenges)}
         # No functools.partial: where a robust hook fails, Django logs its __qualname__, and that has none.
-        transaction.on_commit(lambda: rows(_STAND_DOWN, params), robust=True)
+        transaction.on_commit(lambda: rows(_STAND_DOWN, params, planned_once=True), robust=True)
 
 
 # Locked in the order of ids, as by the workers that settle a group of them.

@@ -46,6 +46,17 @@ def silence():
     sweeper.sweep()
 
 
+def by_four(settings):
+    """Four providers take it, one after the other, and none of them reports."""
+    settings.MAX_ATTEMPTS = 9
+    offers = []
+    for number in range(4):
+        offers.append(claim_one("otp"))
+        settle(offers[-1], accepted(f"their-{number}"))
+        silence()
+    return offers
+
+
 def attempts():
     return list(Attempt.objects.order_by("seq").values_list("provider__slug", "status"))
 
@@ -139,13 +150,9 @@ def test_code_is_in_no_table_and_no_log_after_the_send(api, client_row, lines):
 
 
 class TestCodePerAttempt:
-    def test_every_attempt_has_its_own_and_the_last_three_are_right(self, api, per_attempt):
+    def test_every_attempt_has_its_own_and_the_last_three_are_right(self, api, per_attempt, settings):
         reference = start(api)
-        codes = []
-        for _ in range(4):
-            offer = claim_one("otp")
-            codes.append(code_in(offer))
-            settle(offer, Unavailable("connection_refused"))
+        codes = [code_in(offer) for offer in by_four(settings)]
 
         fourth_last = check(api, reference, codes[0]).json()
         third_last = check(api, reference, codes[1]).json()
@@ -156,14 +163,26 @@ class TestCodePerAttempt:
         assert Challenge.objects.get().verified_generation == 2
 
     @pytest.mark.parametrize("which", [2, 3])
-    def test_later_ones_are_right_too(self, api, per_attempt, which):
+    def test_later_ones_are_right_too(self, api, per_attempt, settings, which):
         reference = start(api)
-        offers = []
-        for _ in range(4):
-            offers.append(claim_one("otp"))
-            settle(offers[-1], Unavailable("connection_refused"))
+        offers = by_four(settings)
 
         assert check(api, reference, code_in(offers[which])).json()["valid"] is True
+
+    def test_what_was_surely_not_sent_takes_no_place(self, api, per_attempt):
+        reference = start(api)
+        arrived = claim_one("otp")
+        settle(arrived, accepted())
+        silence()
+        lost = []
+        for _ in range(3):
+            lost.append(claim_one("otp"))
+            settle(lost[-1], Unavailable("connection_refused"))
+
+        unsent = check(api, reference, code_in(lost[-1])).json()
+        sent = check(api, reference, code_in(arrived)).json()
+
+        assert (unsent["valid"], sent["valid"]) == (False, True)
 
     def test_generation_tells_which_providers_code_arrived(self, api, per_attempt):
         reference = start(api)
