@@ -13,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from messaging.models import Event, Message, Receipt, Template
 from messaging.states import AttemptStatus
 from routing.models import Quality
+from routing.numbers import NumberType
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
 from tests.verification.phone import NUMBER, PAYMENT, challenge_of, check, code_of, start, wrong_for
 from verification import conversions, texts
@@ -366,6 +367,14 @@ def test_profile_is_saved_as_it_was_typed(boss, client_row):
     found = Profile.objects.get()
     assert (found.cooldowns, found.countries, found.locale) == ([30, 60], ["UA", "PL"], "pl")
     assert (found.number_types, found.context_fields) == (["mobile", "unknown"], [])
+
+
+def test_every_type_of_number_can_be_allowed(boss, client_row):
+    kinds = [str(kind) for kind in NumberType]
+
+    assert save(boss, client_row, number_types=kinds) is None
+
+    assert Profile.objects.get().number_types == kinds
 
 
 @pytest.mark.parametrize(

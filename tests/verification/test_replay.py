@@ -262,6 +262,7 @@ def test_bad_rows_are_named_with_line_and_reason_and_the_rest_goes_on(simulate):
         (good[0], "+380671", *good[2:]),
         (*good[:4], "perhaps", *good[5:]),
         (*good[:5], "300.0.0.1", "UA"),
+        (*good[:5], "fe80::1%eth0", "UA"),
         (*good[:6], "PL"),
         (*good[:3], "Log In", *good[4:]),
         good[:3],
@@ -275,10 +276,11 @@ def test_bad_rows_are_named_with_line_and_reason_and_the_rest_goes_on(simulate):
         "line 5: to: not_possible",
         "line 6: verified: true or false is expected",
         "line 7: ip: an IPv4 or IPv6 address is expected",
-        "line 8: country: the number is one of UA",
-        "line 9: client and purpose: a slug each is expected",
-        "line 10: verified: true or false is expected",
-        "8 rows were left out",
+        "line 8: ip: an IPv4 or IPv6 address is expected",
+        "line 9: country: the number is one of UA",
+        "line 10: client and purpose: a slug each is expected",
+        "line 11: verified: true or false is expected",
+        "9 rows were left out",
     ]
     assert told.out.startswith("2 starts")
 

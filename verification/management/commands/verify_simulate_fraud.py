@@ -6,14 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from ipaddress import ip_address
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from routing.numbers import InvalidNumber, mask, parse
-from verification.drafts import LONGEST_DEVICE, PURPOSE
+from verification.drafts import LONGEST_DEVICE, PURPOSE, parse_ip
 from verification.limits import prefix
 from verification.replay import Past, Verdict, replay
 
@@ -138,7 +137,7 @@ def _moment(text: str) -> float:
 
 def _address(text: str) -> str:
     try:
-        return str(ip_address(text)) if text else ""
+        return parse_ip(text) if text else ""
     except ValueError:
         raise BadRow("ip: an IPv4 or IPv6 address is expected") from None
 
