@@ -285,7 +285,7 @@ if not re.fullmatch("[A-Z]{3}", REPORTING_CURRENCY):
 # (dotted path, seconds): run by the sweeper's leader.
 PERIODIC: list[tuple[str, float]] = [
     ("verification.maintenance.expire", 1),
-    ("verification.maintenance.purge", 60),
+    ("verification.maintenance.purge", 10),
     ("verification.conversions.count", 5),
     ("verification.conversions.purge", 3600),
 ]

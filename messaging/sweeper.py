@@ -14,7 +14,7 @@ from messaging.models import Message
 from messaging.moves import Move
 from messaging.states import EVENTS, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
-from providers.sql import records, rows
+from providers.sql import in_groups, records, rows
 from routing.snapshot import tables
 
 log = logging.getLogger(__name__)
@@ -120,9 +120,7 @@ def old_keys() -> set[str]:
 
 def _repeat(statement: str) -> None:
     """Group by group until one is not full: a group a round would fall behind a busy door."""
-    until = time.monotonic() + STEP
-    while len(rows(statement)) == GROUP and time.monotonic() <= until:
-        pass
+    in_groups(lambda: len(rows(statement)), GROUP, STEP)
 
 
 def waiting() -> set[str]:

@@ -1,6 +1,7 @@
-"""Two helpers for the hot statements, which take and give many rows at once."""
+"""Helpers for the hot statements, which take and give many rows at once."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -28,3 +29,13 @@ def rows(
 def records(values: Iterable[Any]) -> str:
     """Many rows, mappings or dataclasses, as one parameter for jsonb_to_recordset: cheaper than an array per column."""
     return orjson.dumps(list(values), default=str).decode()
+
+
+def in_groups(step: Callable[[], int], size: int, seconds: float = 2.0) -> None:
+    """Runs `step`, which tells how many it did, until a group is not full.
+
+    For so many seconds at most: what else the sweeper does waits for it, and the next round goes on.
+    """
+    until = time.monotonic() + seconds
+    while step() == size and time.monotonic() <= until:
+        pass

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from providers.sql import records, rows
+from providers.sql import in_groups, records, rows
 
 KEEP = "400 days"
 GROUP = 5000
@@ -60,5 +60,4 @@ def purge() -> None:
         DELETE FROM routing_quality WHERE id IN (SELECT id FROM routing_quality
           WHERE hour < clock_timestamp() - interval '{KEEP}' LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
         RETURNING 1"""  # noqa: S608  literals of this module
-    while len(rows(statement)) == GROUP:
-        pass
+    in_groups(lambda: len(rows(statement)), GROUP)

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import transaction
 
 from messaging.states import AttemptStatus, MessageClass
-from providers.sql import records, rows
+from providers.sql import in_groups, records, rows
 from routing import quality
 from routing.quality import Sample
 from routing.snapshot import tables
@@ -80,8 +80,7 @@ class Handed:
 
 def count() -> None:
     """Counts what was closed long enough ago for its calls to be settled. Any number may run at once."""
-    while _count_group() == GROUP:
-        pass
+    in_groups(_count_group, GROUP)
 
 
 def _count_group() -> int:
@@ -203,6 +202,5 @@ def purge() -> None:
         DELETE FROM verification_hour WHERE id IN (SELECT id FROM verification_hour
           WHERE hour < clock_timestamp() - interval '{KEEP}' LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
         RETURNING 1"""  # noqa: S608  literals of this module
-    while len(rows(statement)) == GROUP:
-        pass
+    in_groups(lambda: len(rows(statement)), GROUP)
     quality.purge()

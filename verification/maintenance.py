@@ -1,6 +1,8 @@
 """What time does to challenges and counters. Run by the sweeper's leader."""
 
-from providers.sql import rows
+from functools import partial
+
+from providers.sql import in_groups, rows
 from verification.evidence import KEEP_DAYS, KEEP_HOURS
 from verification.limits import DAY
 from verification.records import close
@@ -15,15 +17,17 @@ def expire() -> None:
     """pending -> expired: seeds are wiped, events told."""
     due = f"""id IN (SELECT id FROM verification_challenge WHERE status = 'pending' AND expires_at <= clock_timestamp()
       ORDER BY expires_at LIMIT {GROUP} FOR UPDATE SKIP LOCKED)"""  # noqa: S608  a literal
-    while len(close(due, {}, ChallengeStatus.EXPIRED)) == GROUP:
-        pass
+    in_groups(lambda: len(close(due, {}, ChallengeStatus.EXPIRED)), GROUP)
 
 
 def purge() -> None:
     """Forgets old challenges and refusals, blocks that ended long ago, and counts whose time is over."""
     for statement in (_CHALLENGES, *_FORGET):
-        while len(rows(statement)) == GROUP:
-            pass
+        in_groups(partial(_forget, statement), GROUP)
+
+
+def _forget(statement: str) -> int:
+    return len(rows(statement))
 
 
 # What hangs on a challenge goes with it; the messages have a retention of their own.
