@@ -113,7 +113,7 @@ def old_keys() -> set[str]:
     """Forgets the answers that are no longer replayed."""
     _repeat(f"""
         DELETE FROM messaging_idempotencykey WHERE id IN (
-          SELECT id FROM messaging_idempotencykey WHERE expires_at < clock_timestamp() LIMIT {GROUP}
+          SELECT id FROM messaging_idempotencykey WHERE expires_at < statement_timestamp() LIMIT {GROUP}
           FOR UPDATE SKIP LOCKED) RETURNING 1""")  # noqa: S608  literals of this module
     return set()
 

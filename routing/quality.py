@@ -58,6 +58,6 @@ def purge() -> None:
     """Forgets old hours."""
     statement = f"""
         DELETE FROM routing_quality WHERE id IN (SELECT id FROM routing_quality
-          WHERE hour < clock_timestamp() - interval '{KEEP}' LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
+          WHERE hour < statement_timestamp() - interval '{KEEP}' LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
         RETURNING 1"""  # noqa: S608  literals of this module
     in_groups(lambda: len(rows(statement)), GROUP)

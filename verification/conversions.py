@@ -101,7 +101,8 @@ _CLOSED = """
 SELECT id, client_id, purpose, "to", country, status, reason, code_per_attempt, verified_generation, sends,
   created_at, verified_at
 FROM verification_challenge
-WHERE counted_at IS NULL AND status <> 'pending' AND closed_at < clock_timestamp() - %(settled)s * interval '1 second'
+WHERE counted_at IS NULL AND status <> 'pending'
+  AND closed_at < statement_timestamp() - %(settled)s * interval '1 second'
 ORDER BY closed_at LIMIT %(group)s FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -200,7 +201,7 @@ def purge() -> None:
     """Forgets old hours, here and in routing."""
     statement = f"""
         DELETE FROM verification_hour WHERE id IN (SELECT id FROM verification_hour
-          WHERE hour < clock_timestamp() - interval '{KEEP}' LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
+          WHERE hour < statement_timestamp() - interval '{KEEP}' LIMIT {GROUP} FOR UPDATE SKIP LOCKED)
         RETURNING 1"""  # noqa: S608  literals of this module
     in_groups(lambda: len(rows(statement)), GROUP)
     quality.purge()

@@ -279,6 +279,7 @@ class TestOnce:
             plan = rows(f"EXPLAIN {conversions._CLOSED}", {"settled": 15.0, "group": 500})
 
         assert "challenge_uncounted" in str(plan)
+        assert "Index Cond: (closed_at <" in str(plan)
 
 
 def many_closed(api, number):

@@ -187,3 +187,15 @@ def test_check_is_answered_although_its_messages_could_not_be_stood_down(api, mo
     answer = check(api, reference, code)
 
     assert answer.json()["valid"] is True
+
+
+@pytest.mark.parametrize("table", ["challenge", "bucket", "refused", "startcount"])
+def test_what_is_old_is_found_by_an_index_and_not_by_reading_the_rest(db, table):
+    (statement,) = [text for text in maintenance.OLD if f" verification_{table} " in text]
+
+    with transaction.atomic():
+        rows("SET LOCAL enable_seqscan = off")
+        plan = str(rows(f"EXPLAIN {statement}"))
+
+    column = {"challenge": "closed_at", "bucket": "until", "refused": "created_at", "startcount": "at"}[table]
+    assert f"Index Cond: ({column} <" in plan
