@@ -42,10 +42,10 @@ def start(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> A
     Raises Refusal; then nothing was started, and the refusal is on record where a rule or a limit made it.
     """
     draft = drafts.read_start(data)
-    policy = profiles.find(caller, draft.purpose, draft.profile)
-    _need_context(policy, draft)
 
     def work(_: Claim | None) -> Answer:
+        policy = profiles.find(caller, draft.purpose, draft.profile)
+        _need_context(policy, draft)
         with transaction.atomic():
             return Answer(201, _start(caller, draft, policy, room))
 

@@ -9,6 +9,7 @@ from messaging.clients import issue_key
 from messaging.models import Event, Message
 from tests.factories import ClientFactory, ProviderFactory
 from tests.verification.phone import NUMBER, PAYMENT, URL, challenge_of, check, code_of, only, start, wrong_for
+from verification import profiles
 from verification.models import Challenge, Profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -296,6 +297,18 @@ def test_forged_token_is_unknown(api):
     answer = api.post(f"{URL}/redeem", {"token": forged, "purpose": "login"}, format="json")
 
     assert answer.status_code == 404
+
+
+def test_repeat_of_a_start_is_answered_the_same_whatever_its_profile_has_become(api, client_row):
+    body, key = {"to": NUMBER, "purpose": "login"}, {"HTTP_IDEMPOTENCY_KEY": "one"}
+    first = api.post(URL, body, format="json", **key)
+    Profile.objects.create(client=client_row, purpose="login", enabled=False)
+    profiles.profiles.forget()
+
+    again = api.post(URL, body, format="json", **key)
+
+    assert (again.status_code, again.json(), again["Idempotency-Replayed"]) == (201, first.json(), "true")
+    assert api.post(URL, body, format="json").status_code == 422
 
 
 def test_start_is_repeated_safely_under_its_key(api):
