@@ -211,7 +211,7 @@ SELECT m.id, m.message_class, m."to", m.country, m.text, m.encoding, m.segments,
   EXISTS (SELECT FROM messaging_suppression s
     WHERE s.msisdn = m."to" AND (s.client_id IS NULL OR s.client_id = m.client_id)), m.renderer
 FROM messaging_message m JOIN messaging_client c ON c.id = m.client_id
-WHERE m.status = 'queued' AND m.message_class = %(lane)s AND m.not_before <= clock_timestamp()
+WHERE m.status = 'queued' AND m.message_class = %(lane)s AND m.not_before <= statement_timestamp()
 ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
 """
 

@@ -90,8 +90,8 @@ def apply_due() -> tuple[int, set[str]]:
         due = rows(
             f"""
             SELECT {_COLUMNS} FROM messaging_receipt
-            WHERE applied_at IS NULL AND apply_at <= clock_timestamp()
-            ORDER BY id LIMIT {GROUP} FOR UPDATE SKIP LOCKED""",  # noqa: S608  literals of this module
+            WHERE applied_at IS NULL AND apply_at <= statement_timestamp()
+            ORDER BY apply_at, id LIMIT {GROUP} FOR UPDATE SKIP LOCKED""",  # noqa: S608  literals of this module
         )
         receipts = [_Receipt(*row) for row in due]
         if receipts:

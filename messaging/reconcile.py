@@ -113,7 +113,7 @@ def _claim(classes: Collection[str]) -> list[Doubt]:
         f"""
         WITH due AS (
           SELECT a.id FROM messaging_attempt a JOIN messaging_message m ON m.id = a.message_id
-          WHERE a.status = 'unknown' AND a.resolve_at <= clock_timestamp()
+          WHERE a.status = 'unknown' AND a.resolve_at <= statement_timestamp()
             AND coalesce(a.resolve_lease_until, '-infinity') <= clock_timestamp()
             AND m.message_class = ANY(%(classes)s)
           ORDER BY a.resolve_at LIMIT {GROUP} FOR UPDATE OF a SKIP LOCKED)

@@ -1,4 +1,7 @@
-"""Moves what time has moved: leases that ran out, deadlines, schedules. It never sends."""
+"""Moves what time has moved: leases that ran out, deadlines, schedules. It never sends.
+
+What is due is compared with statement_timestamp(): no index is searched by clock_timestamp(), which is volatile.
+"""
 
 import logging
 import time
@@ -22,6 +25,8 @@ log = logging.getLogger(__name__)
 GROUP = 200
 STEP = 2.0  # seconds for one kind of work in a round: the others wait for it, and so does a stop
 RECEIPT_WAIT = "72 hours"
+SCHEDULED = "status = 'scheduled' AND not_before <= statement_timestamp() ORDER BY not_before"
+EXPIRED = "status IN ('queued', 'scheduled') AND expires_at <= statement_timestamp() ORDER BY expires_at"
 
 
 def sweep() -> set[str]:
@@ -45,8 +50,8 @@ def lost_leases() -> set[str]:
             f"""
             SELECT m.id, m.message_class, a.id, a.provider_id
             FROM messaging_message m JOIN messaging_attempt a ON a.message_id = m.id AND a.status = 'intent'
-            WHERE m.status = 'sending' AND m.lease_until < clock_timestamp() - %(grace)s * interval '1 second'
-            ORDER BY m.id LIMIT {GROUP} FOR UPDATE OF m SKIP LOCKED""",  # noqa: S608  literals of this module
+            WHERE m.status = 'sending' AND m.lease_until < statement_timestamp() - %(grace)s * interval '1 second'
+            ORDER BY m.lease_until LIMIT {GROUP} FOR UPDATE OF m SKIP LOCKED""",  # noqa: S608  literals of this module
             {"grace": settings.LEASE_GRACE},
         )
         if not found:
@@ -79,13 +84,12 @@ def lost_leases() -> set[str]:
 
 def due_schedules() -> set[str]:
     """scheduled -> queued."""
-    return _move("status = 'scheduled' AND not_before <= clock_timestamp()", Status.QUEUED)
+    return _move(SCHEDULED, Status.QUEUED)
 
 
 def expired() -> set[str]:
     """queued or scheduled -> expired: never sent later than the caller wanted."""
-    where = "status IN ('queued', 'scheduled') AND expires_at <= clock_timestamp()"
-    return _move(where, Status.EXPIRED, "validity_over")
+    return _move(EXPIRED, Status.EXPIRED, "validity_over")
 
 
 def unheard() -> set[str]:
@@ -104,7 +108,7 @@ def silent() -> set[str]:
     _repeat(f"""
         UPDATE messaging_message SET receipt_overdue = true WHERE id IN (
           SELECT id FROM messaging_message WHERE status = 'sent' AND NOT receipt_overdue
-            AND sent_at < clock_timestamp() - interval '{RECEIPT_WAIT}' ORDER BY id LIMIT {GROUP}
+            AND sent_at < statement_timestamp() - interval '{RECEIPT_WAIT}' ORDER BY sent_at LIMIT {GROUP}
             FOR UPDATE SKIP LOCKED) RETURNING 1""")  # noqa: S608  literals of this module
     return set()
 
@@ -128,10 +132,10 @@ def waiting() -> set[str]:
     found = rows("""
         SELECT lane FROM unnest(ARRAY['otp', 'transactional', 'bulk']) lane WHERE EXISTS (
           SELECT FROM messaging_message m WHERE m.status = 'queued' AND m.message_class = lane
-            AND m.not_before <= clock_timestamp())
+            AND m.not_before <= statement_timestamp())
         UNION ALL SELECT 'events' WHERE EXISTS (SELECT FROM messaging_attempt
-          WHERE status = 'unknown' AND resolve_at <= clock_timestamp())
-          OR EXISTS (SELECT FROM messaging_receipt WHERE applied_at IS NULL AND apply_at <= clock_timestamp())
+          WHERE status = 'unknown' AND resolve_at <= statement_timestamp())
+          OR EXISTS (SELECT FROM messaging_receipt WHERE applied_at IS NULL AND apply_at <= statement_timestamp())
     """)
     return {row[0] for row in found}
 
@@ -141,7 +145,7 @@ def _move(where: str, to: Status, error_code: str = "") -> set[str]:
         found = rows(
             f"""
             SELECT id, message_class FROM messaging_message WHERE {where}
-            ORDER BY id LIMIT {GROUP} FOR UPDATE SKIP LOCKED"""  # noqa: S608  literals of this module
+            LIMIT {GROUP} FOR UPDATE SKIP LOCKED"""  # noqa: S608  literals of this module
         )
         Message.objects.transition([Move(message, to, error_code=error_code) for message, _ in found])
     return {lane for _, lane in found}

@@ -8,10 +8,11 @@ from decimal import Decimal
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from messaging import delivery
+from messaging import delivery, sweeper
 from messaging.models import Attempt, Event, Message, Suppression
 from messaging.states import AttemptStatus, Status
 from providers.models import ProviderThroughput
+from providers.sql import rows
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
 from tests.messaging.stages import claim, claim_one, now, only_attempt, only_message
 
@@ -259,3 +260,20 @@ def test_parallel_workers_never_claim_the_same_message():
 
     assert len(taken) == len(set(taken)) == 120
     assert Attempt.objects.count() == 120
+
+
+@pytest.mark.parametrize(
+    ("statement", "column"),
+    [
+        (delivery._DUE, "not_before"),
+        ("SELECT id FROM messaging_message WHERE " + sweeper.EXPIRED, "expires_at"),  # noqa: S608  a literal
+        ("SELECT id FROM messaging_message WHERE " + sweeper.SCHEDULED, "not_before"),  # noqa: S608  a literal
+    ],
+)
+def test_what_is_due_is_found_by_its_index_however_much_waits(statement, column):
+    with transaction.atomic():
+        rows("SET LOCAL enable_seqscan = off")
+        plan = rows(f"EXPLAIN {statement}", {"lane": "otp", "limit": 10})
+
+    conditions = [line for (line,) in plan if "Index Cond" in line]
+    assert any(f"{column} <= statement_timestamp()" in line for line in conditions), plan
