@@ -22,7 +22,7 @@ SEND = "messaging.message.send.v1.json"
 
 def told():
     """Every event as it goes out."""
-    for event in Event.objects.select_related("client"):
+    for event in Event.objects.select_related("client").order_by("id"):
         slug = event.client.slug if event.client else None
         row = Told(event.id, event.type, event.subject, event.sequence, slug, event.created_at, json.dumps(event.data))
         yield json.loads(encode(row))
