@@ -13,13 +13,14 @@ from messaging.clients import Caller
 from messaging.errors import InvalidRequest, UnknownObject
 from messaging.idempotency import REFUSALS as ONCE
 from messaging.idempotency import Answer, Claim, once, read_key
+from messaging.serializers import moment
 from providers.sql import rows
 from routing.numbers import mask
 from verification import codes, drafts, limits
 from verification.drafts import CheckDraft
 from verification.errors import AlreadyRedeemed
 from verification.evidence import counted
-from verification.records import COLUMNS, NOBODY, PENDING, Row, close, decoy, find, moment, normal, stand_down, told
+from verification.records import COLUMNS, NOBODY, PENDING, Row, close, decoy, find, normal, stand_down, told
 from verification.states import USED, ChallengeStatus
 
 TOKEN_SECONDS = 600
@@ -189,7 +190,7 @@ def _checked_body(challenge: Row, *, valid: bool) -> dict[str, Any]:
         "reference": challenge.reference,
         "valid": valid,
         "status": USED if status == ChallengeStatus.VERIFIED and not valid else status,
-        "attempts_left": challenge.max_checks - challenge.checks if status == ChallengeStatus.PENDING else 0,
+        "attempts_left": challenge.attempts_left,
     }
     if valid:
         salt = bytes(challenge.token_salt or b"")

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from messaging.clients import Caller
 from messaging.models import rfc3339
+from messaging.serializers import moment
 from providers.sql import rows
 from routing.numbers import mask
 from verification import codes
@@ -38,7 +39,6 @@ class Row:
     kid: int
     code_length: int
     code_per_attempt: bool
-    generation: int
     checks: int
     max_checks: int
     sends: int
@@ -61,6 +61,10 @@ class Row:
         return ChallengeStatus.EXPIRED.value if pending and self.late else self.status
 
     @property
+    def attempts_left(self) -> int:
+        return self.max_checks - self.checks if self.shown_status == ChallengeStatus.PENDING else 0
+
+    @property
     def binding(self) -> Binding:
         return Binding(
             challenge=self.id,
@@ -75,7 +79,7 @@ class Row:
 
 
 COLUMNS = """id, reference, client_id, purpose, profile, "to", country, locale, status, context,
-  coalesce(host(ip), '') AS ip, device, seed, kid, code_length, code_per_attempt, generation, checks, max_checks, sends,
+  coalesce(host(ip), '') AS ip, device, seed, kid, code_length, code_per_attempt, checks, max_checks, sends,
   max_sends, created_at, expires_at, resend_at, verified_at, closed_at, checked_by, token_salt, redeemed_at,
   expires_at <= clock_timestamp() AS late, extract(epoch FROM expires_at - clock_timestamp())::float8 AS remaining,
   extract(epoch FROM resend_at - clock_timestamp())::float8 AS wait"""
@@ -125,7 +129,6 @@ def decoy() -> Row:
         kid=codes.newest(),
         code_length=6,
         code_per_attempt=False,
-        generation=0,
         checks=0,
         max_checks=1,
         sends=1,
@@ -195,16 +198,15 @@ UPDATE messaging_message SET failover_after = NULL WHERE id IN (
 
 def body(challenge: Row) -> dict[str, Any]:
     """A challenge as its client may see it: no code, and the number masked."""
-    status = challenge.shown_status
     return {
         "reference": challenge.reference,
-        "status": status,
+        "status": challenge.shown_status,
         "purpose": challenge.purpose,
         "profile": challenge.profile,
         "to_masked": mask(challenge.to),
         "country": challenge.country,
         "context": challenge.context,
-        "attempts_left": challenge.max_checks - challenge.checks if status == ChallengeStatus.PENDING else 0,
+        "attempts_left": challenge.attempts_left,
         "sends": challenge.sends,
         "created_at": rfc3339(challenge.created_at),
         "expires_at": rfc3339(challenge.expires_at),
@@ -213,7 +215,3 @@ def body(challenge: Row) -> dict[str, Any]:
         "closed_at": moment(challenge.closed_at),
         "redeemed_at": moment(challenge.redeemed_at),
     }
-
-
-def moment(value: datetime | None) -> str | None:
-    return rfc3339(value) if value else None
