@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -22,16 +22,13 @@ from messaging.errors import (
     Refusal,
     UnknownObject,
 )
-from messaging.idempotency import Answer, Claim
+from messaging.idempotency import Answer
+from messaging.intake import Rooms
 from messaging.models import DeadLetter
-from messaging.quotas import Room
 from providers.sql import rows
 
 SEND, CANCEL = "messaging.message.send", "messaging.message.cancel"
 LIMIT = settings.SINGLE_BODY_LIMIT + 4096  # bytes: the body of a POST and its envelope
-
-
-Rooms = Mapping[uuid.UUID, Room]
 
 
 class Unreadable(Refusal):
@@ -150,22 +147,15 @@ def _caller(slug: str) -> Caller:
 
 
 def _send(run: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
-    found: list[Refusal | None] = [None] * len(run)
-    by_client: dict[uuid.UUID, list[int]] = {}
-    for index, command in enumerate(run):
-        by_client.setdefault(command.caller.id, []).append(index)
-    for client_id, indices in sorted(by_client.items()):
-        requests = [(run[i].id, run[i].data) for i in indices]
-        answers = intake.accept_each(run[indices[0]].caller, requests, rooms[client_id])
-        for index, answer in zip(indices, answers, strict=True):
-            found[index] = answer if isinstance(answer, Refusal) else None
-    return found
+    requests = [intake.Request(command.caller, command.data, command.id) for command in run]
+    answers = intake.accept_each(requests, rooms)
+    return [answer if isinstance(answer, Refusal) else None for answer in answers]
 
 
 def _cancel(command: Command) -> Refusal | None:
     caller, data = command.caller, command.data
 
-    def work(_: Claim | None) -> Answer:
+    def work() -> Answer:
         message_id = uuid.UUID(data["id"]) if "id" in data else _sent_by(caller, data["command_id"])
         cancellation.cancel(caller, message_id)
         return Answer(200, {"id": str(message_id)})
