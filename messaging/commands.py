@@ -1,9 +1,8 @@
 """What the commands topic asks for: read strictly, carried out by the same stages as a request over HTTP."""
 
 import uuid
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -88,13 +87,9 @@ def claimed_source(value: bytes | None) -> uuid.UUID | None:
     return source.caller.id if source else None
 
 
-@contextmanager
-def reserved(commands: Sequence[Command]) -> Iterator[Rooms]:
+def reserved(commands: Sequence[Command]) -> AbstractContextManager[Rooms]:
     """Places under the limits of their clients, to be taken before the transaction begins."""
-    wanted = Counter(command.caller.id for command in commands if command.type == SEND)
-    callers = {command.caller.id: command.caller for command in commands}  # its limits may change between two commands
-    with ExitStack() as stack:
-        yield {client: stack.enter_context(quotas.reserve(callers[client], n)) for client, n in wanted.items()}
+    return quotas.reserve_each(command.caller for command in commands if command.type == SEND)
 
 
 def carry_out(commands: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:

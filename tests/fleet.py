@@ -14,6 +14,7 @@ from typing import TypeVar
 import pytest
 from django.db import connection
 
+from config.local import web
 from config.local.broker import create_schema
 from config.local.postgres import die_with_parent
 from messaging.states import LANES
@@ -141,11 +142,7 @@ class Fleet:
 
     def web(self, port: int) -> Process:
         """Returns when it answers. PUBLIC_URL, which receipts are sent to, is the caller's to set."""
-        command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--http", "1", "--no-ws", "--workers", "1", "--blocking-threads", "1"]
-        command += ["--blocking-threads-idle-timeout", "600", "--workers-kill-timeout", "20"]
-        command += ["--log-config", "config/granian.json", "config.wsgi:application"]
-        process = self._start("web", command)
+        process = self._start("web", [sys.executable, *web.command(port)])
         wait_for(lambda: process.ended or _answers(f"http://127.0.0.1:{port}/ready"), 30)
         assert not process.ended, process.output
         return process
