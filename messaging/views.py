@@ -183,7 +183,9 @@ class ReceiptView(OpenView):
             raise UnreadableRequest from None
         if new:
             tasks.hint(EVENTS)
-        return HttpResponse(status=204)
+        response = HttpResponse(status=204)
+        del response.headers["Content-Type"]  # of nothing
+        return response
 
 
 class LiveView(OpenView):

@@ -14,17 +14,16 @@ from providers.sql import rows
 from tests.conftest import free_ports
 from tests.factories import AttemptFactory, ClientFactory, ProviderFactory
 from tests.fleet import Fleet
-from tests.messaging.door import GOOD, URL
-from tests.providers.test_simulator import TOKEN, receipt_headers
+from tests.messaging.door import GOOD, URL, receipt, signed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ODD = {"X-Odd": "1"}  # sent twice, it makes a request take the ordinary way
-EITHER_WAY = [{}, ODD]
 CHANGING = {"x-request-id", "date"}
 
 
 class Door:
+    """A client of the web process. `odd`: a header that is there twice sends a request the ordinary way."""
+
     def __init__(self, port: int, token: str) -> None:
         self.port, self.token = port, token
 
@@ -48,7 +47,7 @@ class Door:
 
 @pytest.fixture
 def provider(transactional_db):
-    return ProviderFactory(slug="carrier-a", price="0.045", credentials={"token": TOKEN})
+    return ProviderFactory(slug="carrier-a", price="0.045")
 
 
 @pytest.fixture
@@ -103,7 +102,7 @@ def test_a_key_is_one_key_on_both_ways(door):
     again = [door.send(GOOD, odd=odd, **{"Idempotency-Key": "one"}) for odd in (False, True)]
     other = [comparable(door.send({**GOOD, "text": "x"}, odd=odd, **{"Idempotency-Key": "one"})) for odd in (0, 1)]
 
-    assert [(status, body) for status, _, body in again] == [(202, first[2])] * 2
+    assert [(answer[0], body_of(answer)) for answer in again] == [(202, body_of(first))] * 2
     assert all(headers["idempotency-replayed"] == "true" for _, headers, _ in again)
     assert comparable(again[0]) == comparable(again[1])
     assert other[0] == other[1]
@@ -137,8 +136,10 @@ def test_many_at_once_are_each_stored_once_and_share_commits(door, client_row):
 
     assert {status for status, _, _ in answers} == {202}
     assert Message.objects.count() == Event.objects.count() == IdempotencyKey.objects.count() == 200
-    ids = {body_of(answer)["reference"]: {body_of(a)["id"] for a in answers[2 * n : 2 * n + 2]}
-           for n, answer in enumerate(answers[::2])}
+    ids = {
+        body_of(answer)["reference"]: {body_of(a)["id"] for a in answers[2 * n : 2 * n + 2]}
+        for n, answer in enumerate(answers[::2])
+    }
     assert all(len(found) == 1 for found in ids.values())
     assert commits() - before < 380  # of 400 requests
 
@@ -167,10 +168,9 @@ def test_a_wrong_one_among_many_costs_the_others_nothing(door):
 def test_receipts_are_stored_on_both_ways_and_a_bad_signature_on_none(door, provider):
     attempts = [AttemptFactory(provider=provider) for _ in range(2)]
 
-    def deliver(attempt, *, odd, token=TOKEN):
-        path = f"/receipts/carrier-a/{attempt.our_reference.hex}"
-        body, headers = receipt_headers(attempt, token=token)
-        return door.post(path, body, headers, odd=odd)
+    def deliver(attempt, *, odd, **forged):
+        path, body = f"/receipts/carrier-a/{attempt.our_reference.hex}", receipt(at="2026-11-28T01:00:00Z")
+        return door.post(path, body, signed(body, **forged), odd=odd)
 
     good = [comparable(deliver(attempt, odd=odd)) for odd, attempt in enumerate(attempts)]
     twice = [comparable(deliver(attempts[0], odd=odd)) for odd in (False, True)]
