@@ -5,6 +5,7 @@ An event loop reads the requests, so a slow client holds nobody up.
 
 import asyncio
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
@@ -24,6 +25,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+# Seconds for which a thread that computes keeps the others waiting: Python's own 5 ms would be felt in every check of a
+# code that comes beside a batch, once for each of its answers from the database.
+SWITCH = 0.001
 THREADS = 2  # of Django: a check of a code does not wait behind a batch; more would only wait for each other
 PATIENCE = 30.0  # seconds for a whole body to come in
 UPLOAD = 64 * 1024 * 1024  # bytes: a file for the admin
@@ -35,6 +39,7 @@ class Application:
     """An ASGI 3.0 application."""
 
     def __init__(self, django: Wsgi) -> None:
+        sys.setswitchinterval(SWITCH)
         self._django = Threads(django, THREADS)
         self._accept = Together("accept", hot.accept)
         self._store = Together("store", hot.store)
