@@ -220,7 +220,7 @@ class Attempt(models.Model):
     finished_at = models.DateTimeField(null=True)
 
     resolve_at = models.DateTimeField(null=True)  # while unknown: when reconcile looks at it next
-    resolve_lease_until = models.DateTimeField(null=True)
+    resolve_lease_until = models.DateTimeField(null=True)  # in the past: when it was last asked for in vain
     not_found = models.PositiveSmallIntegerField(default=0, db_default=0)  # look-ups in a row that did not find it
 
     class Meta:
