@@ -13,21 +13,43 @@ from tests.fleet import wait_for
 
 LEAST, MOST = 100.0, 300.0  # checks a second, from the beginning to the end of a step
 EVERY_WRONG = 5  # every fifth guess is wrong
-SENDERS = 4  # connections that post batches of 100 without a pause
+POSTERS = 4  # connections that post batches of 100 without a pause
+BACKLOG = 8_000  # messages for each second: more than the workers send
 AT_MOST = 2_500.0  # checks a second: so many challenges are made for a closed loop
 
 
-def arriving(ours: Ours, seconds: float, *, beside_senders: bool) -> Sample:
-    """Open loop. Beside senders the web processes take batches and the workers are never without work."""
+def alone(ours: Ours, seconds: float) -> Sample:
+    """Open loop, without workers."""
+    ours.world.rest()
     at = arrivals.moments(LEAST, MOST, seconds)
-    requests, right = _guesses(ours, len(at))
-    if not beside_senders:
-        ours.world.rest()
-        return _counted(ours, requests, right, at)
+    return _counted(ours, *_guesses(ours, len(at)), at)
+
+
+def beside_senders(ours: Ours, seconds: float) -> Sample:
+    """The same, while the workers send a backlog as fast as they can."""
+    ours.world.rest()
+    at = arrivals.moments(LEAST, MOST, seconds)
+    guesses = _guesses(ours, len(at))
+    backlog = int(BACKLOG * (seconds + 1))
+    waiting = load.batches("/api/v1/messages/batch", ours.world.api_key, 500, backlog // 500)
+    load.run(ours.port, waiting, connections=POSTERS)
     ours.world.reset_carriers(receipts=False)
     ours.work(True)
-    with _senders(ours):
-        return _counted(ours, requests, right, at)
+    found = _counted(ours, *guesses, at)
+    if not ours.is_busy(until="sent"):
+        raise Failed(f"a backlog of {backlog:,} messages was not enough")
+    return found
+
+
+def beside_posters(ours: Ours, seconds: float) -> Sample:
+    """The same, while the web processes take batches without a pause and the workers send them."""
+    ours.world.rest()
+    at = arrivals.moments(LEAST, MOST, seconds)
+    guesses = _guesses(ours, len(at))
+    ours.world.reset_carriers(receipts=False)
+    ours.work(True)
+    with _posters(ours):
+        return _counted(ours, *guesses, at)
 
 
 def one_after_the_other(ours: Ours, seconds: float) -> Sample:
@@ -75,9 +97,9 @@ def _post(ours: Ours, reference: str, guess: str) -> bytes:
 
 
 @contextmanager
-def _senders(ours: Ours) -> Iterator[None]:
+def _posters(ours: Ours) -> Iterator[None]:
     """A process of its own, so that it takes no turn of the one that measures."""
-    process = ours.world.start("senders", "-m", "benchmarks.checks", str(ours.port), ours.world.api_key)
+    process = ours.world.start("posters", "-m", "benchmarks.checks", str(ours.port), ours.world.api_key)
     try:
         wait_for(lambda: process.ended or ours.one("SELECT count(*) > 2000 FROM messaging_message"), 30)
         if process.ended:
@@ -90,7 +112,7 @@ def _senders(ours: Ours) -> Iterator[None]:
 def main() -> None:
     port, token = int(sys.argv[1]), sys.argv[2]
     with suppress(KeyboardInterrupt):
-        load.run(port, load.batches("/api/v1/messages/batch", token, 100), connections=SENDERS)
+        load.run(port, load.batches("/api/v1/messages/batch", token, 100), connections=POSTERS)
 
 
 if __name__ == "__main__":

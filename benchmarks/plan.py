@@ -122,8 +122,9 @@ def checked(bench: Bench) -> list[Step]:
     return [
         Step("update-1", update),
         Step("check", lambda: checks.one_after_the_other(fleet, 4 * bench.scale), fleet),
-        Step("check-idle", lambda: checks.arriving(fleet, seconds, beside_senders=False), fleet),
-        Step("check-busy", lambda: checks.arriving(fleet, seconds, beside_senders=True), fleet),
+        Step("check-idle", lambda: checks.alone(fleet, seconds), fleet),
+        Step("check-busy", lambda: checks.beside_senders(fleet, seconds), fleet),
+        Step("check-posted", lambda: checks.beside_posters(fleet, seconds), fleet),
     ]
 
 

@@ -61,6 +61,7 @@ FIGURES = (
     Figure("check", "codes checked, as many as go", "update-1"),
     Figure("check-idle", "codes checked, 100 to 300 a second", p99=15),
     Figure("check-busy", "the same beside saturating senders", calm="check-idle", p99_of_calm=3),
+    Figure("check-posted", "the same beside senders and batches posted without a pause", calm="check-idle"),
     Figure("metrics", "delivered, while /metrics is compared", "insert-100"),
     Figure("empty", "delivered, empty database", "insert-100"),
     Figure("full", "delivered, full database", "insert-100", twin="empty", of_twin=0.9),

@@ -5,6 +5,7 @@ sending one may fail but must not wait long.
 """
 
 import importlib.util
+import os
 import signal
 import threading
 from types import FrameType
@@ -18,9 +19,11 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.common import q_name
 
 from messaging import lifecycle
+from messaging.states import MessageClass
 
 # Seconds. Without them a broker that hangs would hold the sending thread for minutes.
 RABBITMQ_PARAMETERS = {"heartbeat": "30", "blocked_connection_timeout": "5", "socket_timeout": "5"}
+GIVES_WAY = 10  # of 19: a worker of bulk alone takes the cores that the others on its machine leave
 
 
 def broker_for_settings(middleware: list[dramatiq.Middleware]) -> dramatiq.Broker:
@@ -56,6 +59,8 @@ class LaneMiddleware(dramatiq.Middleware):
         from messaging import tasks  # actors register on the broker, so it must exist before they are imported
 
         lanes = {q_name(queue) for queue in worker.consumers}
+        if lanes == {MessageClass.BULK}:
+            os.nice(GIVES_WAY)
         lifecycle.started(lanes=sorted(lanes))
         tasks.start(lanes)
         heed_first_sigterm_only()
