@@ -15,9 +15,10 @@ from messaging.states import AttemptStatus
 from routing.models import Quality
 from routing.numbers import NumberType
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
+from tests.verification import traffic
 from tests.verification.phone import NUMBER, PAYMENT, challenge_of, check, code_of, start, wrong_for
 from verification import conversions, texts
-from verification.fraud_models import Refused
+from verification.fraud_models import Block, Refused
 from verification.models import Challenge, Hour, Profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -349,6 +350,53 @@ def test_what_has_expired_meanwhile_cannot_be_cancelled(boss, api):
     assert not LogEntry.objects.exists()
 
 
+# --- block ----------------------------------------------------------------------------------------
+
+
+def test_number_is_blocked_from_the_page_and_the_block_lifted_again(client, api, caller):
+    reference = start(api)
+    browser = login(client, "view_challenge", "add_block", "view_block", "change_block")
+    url = f"/admin/{detail(reference).replace('change', 'block')}"
+
+    assert MASKED in browser.get(url).content.decode()
+    assert not Block.objects.exists()
+    browser.post(url)
+
+    block = Block.objects.get()
+    assert (block.kind, block.value, block.client, block.created_by.username) == ("number", NUMBER, None, "helper")
+    assert traffic.attempt(caller, NUMBER) == "destination_blocked"
+    shown = page(browser, detail(reference))
+    assert (url in shown, f"/admin/verification/block/{block.pk}/lift/" in shown) == (False, True)
+    assert "1234567" not in shown + str(LogEntry.objects.values())
+    assert "blocked already" in browser.post(url, follow=True).content.decode()
+    assert Block.objects.count() == 1
+
+    browser.post(f"/admin/verification/block/{block.pk}/lift/")
+
+    assert url in page(browser, detail(reference))
+    assert traffic.attempt(caller, NUMBER) == ""
+
+
+def test_blocking_needs_its_permission(client, api):
+    reference = start(api)
+    browser = login(client, "view_challenge", "cancel_challenge", "change_block")
+    url = f"/admin/{detail(reference).replace('change', 'block')}"
+
+    assert url not in page(browser, detail(reference))
+    assert browser.post(url).status_code == 403
+    assert not Block.objects.exists()
+
+
+def test_erased_number_cannot_be_blocked(boss, api):
+    reference = start(api)
+    Challenge.objects.update(to="+380*********")
+    url = f"/admin/{detail(reference).replace('change', 'block')}"
+
+    assert url not in page(boss, detail(reference))
+    boss.post(url)
+    assert not Block.objects.exists()
+
+
 # --- profiles -------------------------------------------------------------------------------------
 
 
@@ -411,6 +459,7 @@ def test_profile_above_twenty_in_a_million_needs_its_risk_accepted(boss, client_
         ("cooldowns", ""),
         ("countries", "Ukraine"),
         ("countries", "U1"),
+        ("countries", "UK"),  # is GB
         ("number_types", ["carrier_pigeon"]),
         ("number_types", None),
         ("context_fields", ["colour"]),

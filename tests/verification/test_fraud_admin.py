@@ -241,6 +241,14 @@ def test_rule_is_added_and_a_cap_needs_a_currency_with_a_rate(boss, client_row):
     assert CountryRule.objects.get().daily_cap == 100
 
 
+@pytest.mark.parametrize("country", ["UK", "ZZ", "ua"])
+def test_rule_of_a_country_that_no_number_has_is_refused(boss, country):
+    answer = boss.post(url("countryrule", "add/"), {"country": country, "mode": "block"})
+
+    assert list(answer.context["adminform"].form.errors) == ["country"]
+    assert not CountryRule.objects.exists()
+
+
 def test_two_rules_for_all_clients_and_one_country_are_refused(boss):
     rule = {"country": "UA", "mode": "filter"}
 
