@@ -17,7 +17,7 @@ from providers.sql import records, rows
 from routing.numbers import mask
 from verification import codes, drafts, limits
 from verification.drafts import CheckDraft
-from verification.errors import AlreadyRedeemed
+from verification.errors import AlreadyRedeemed, KeyAway
 from verification.evidence import counted
 from verification.records import (
     COLUMNS,
@@ -35,7 +35,8 @@ from verification.records import (
 from verification.states import USED, ChallengeStatus
 
 TOKEN_SECONDS = 600
-CHECK_REFUSALS = (UnknownObject, InvalidRequest)
+KEY_WAIT = 5  # seconds in which the processes of a fleet get a new key, one after the other
+CHECK_REFUSALS = (UnknownObject, InvalidRequest, KeyAway)
 REDEEM_REFUSALS = (UnknownObject, AlreadyRedeemed, InvalidRequest, *ONCE)
 
 
@@ -44,7 +45,7 @@ def check(caller: Caller, reference: str, data: Any, *, idempotency_key: str | N
 
     A success has a result token. Its repeat under the same key is answered the same; a wrong guess always counts.
     Raises UnknownObject, alike and in the same time for what is unknown, another client's or no reference at all;
-    InvalidRequest, which counts as no guess.
+    InvalidRequest and KeyAway, which count as no guess.
     """
     draft = drafts.read_check(data)
     key = None if idempotency_key is None else read_key(idempotency_key)
@@ -88,14 +89,14 @@ def _wrong(caller: Caller, challenge: Row) -> tuple[Any, ...] | None:
 
 
 def _generation(challenge: Row, guess: str) -> int | None:
-    if fixed := settings.VERIFY_TEST_NUMBERS.get(challenge.to):
-        return 0 if hmac.compare_digest(fixed.encode(), guess.encode("utf-8", "replace")) else None
+    """Which code the guess is. Raises KeyAway where this process cannot tell."""
     if challenge.seed is None:
         return None
-    try:
-        return codes.match(challenge.binding, _live(challenge), guess)
-    except KeyError:  # its key was taken out of the ring too early: nobody knows the code any more
-        return None
+    if challenge.kid not in codes.ring().keys:
+        raise KeyAway(retry_after=KEY_WAIT)
+    if fixed := settings.VERIFY_TEST_NUMBERS.get(challenge.to):
+        return 0 if hmac.compare_digest(fixed.encode(), guess.encode("utf-8", "replace")) else None
+    return codes.match(challenge.binding, _live(challenge), guess)
 
 
 def _live(challenge: Row) -> Sequence[int]:

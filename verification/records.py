@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -110,7 +109,6 @@ _NEVER = datetime.min
 NOBODY = uuid.UUID(int=0)
 
 
-@cache
 def decoy() -> Row:
     """Stands for what was not found: as much is computed and asked for it as for a challenge."""
     return Row(

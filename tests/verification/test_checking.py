@@ -73,14 +73,21 @@ def test_success_leaves_nothing_that_tells_the_code(api):
     assert (row.seed, len(row.checked_by)) == (None, 32)
 
 
-def test_challenge_whose_key_is_gone_is_answered_as_a_wrong_guess(api, settings):
+@pytest.mark.parametrize("right", [True, False])
+def test_check_without_the_key_counts_as_no_guess_and_is_right_once_it_is_back(api, settings, right):
+    """While a fleet gets a new key some processes do not have it yet."""
     reference = start(api)
-    code = code_of(reference)
-    settings.OTP_KEYS = settings.OTP_KEYS.replace("1:", "2:")
+    code, keys = code_of(reference), settings.OTP_KEYS
+    settings.OTP_KEYS = keys.replace("1:", "2:")
 
-    body = check(api, reference, code).json()
+    away = check(api, reference, code if right else code[::-1] + "0")
+    unknown = check(api, "A" * 22, code)
+    settings.OTP_KEYS = keys
+    back = check(api, reference, code)
 
-    assert (body["valid"], body["attempts_left"]) == (False, 4)
+    assert (away.status_code, away.json()["code"], away["Retry-After"]) == (503, "key_away", "5")
+    assert unknown.status_code == 404
+    assert (back.json()["valid"], only().checks) == (True, 0)
 
 
 @pytest.mark.parametrize("statement", [checking._RIGHT, checking._WRONG])
