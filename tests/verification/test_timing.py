@@ -81,7 +81,7 @@ def references(kind: str, foreign: list[str]) -> Iterator[str]:
 
 
 def worked(server: Path) -> float:
-    """Seconds for which this thread and the server's process had a processor; of a server elsewhere nothing is known."""
+    """Seconds for which this thread and the server's process had a processor; a server elsewhere counts nothing."""
     try:
         of_server = int(server.read_text().split()[0]) / 1e9
     except OSError:
