@@ -261,6 +261,7 @@ class Hour(models.Model):
     locked = models.PositiveIntegerField()
     cancelled = models.PositiveIntegerField()
     superseded = models.PositiveIntegerField()  # by a newer start: the same person asked again
+    wrong = models.PositiveIntegerField(default=0, db_default=0)  # guesses
     cost = models.DecimalField(max_digits=20, decimal_places=6)  # in REPORTING_CURRENCY
     unpriced = models.PositiveIntegerField()  # attempts whose cost is not in it: no exchange rate
     times = ArrayField(models.PositiveIntegerField())  # of the verified ones, by bucket of TIMES
