@@ -609,7 +609,9 @@ def test_figures_are_of_the_chosen_range(boss, client_row):
 
 def test_figures_tell_conversion_time_and_cost(boss, client_row, provider):
     times = [0, 0, 40, 40] + [0] * 9
-    hours_ago(1, client_row, starts=110, superseded=10, delivered=95, verified=80, cost=4, times=times, expired=20)
+    hours_ago(
+        1, client_row, starts=110, superseded=10, delivered=95, verified=80, cost=4, times=times, expired=20, wrong=20
+    )
     hours_ago(1, client_row, "PL", starts=10, delivered=1, expired=10)
     when = Hour.objects.first().hour
     Quality.objects.create(
@@ -623,6 +625,7 @@ def test_figures_tell_conversion_time_and_cost(boss, client_row, provider):
     assert rows["UA"] == ["110", "10", "95", "80", "80.0%", "15 s", "4.00", "0.0500"]
     assert rows["PL"] == ["10", "0", "1", "0", "0.0%", "-", "0.00", "-"]
     assert found["by_provider"]["rows"] == [["carrier-a", "100", "90", "90.0%", "80", "60", "75.0%"]]
+    assert "Of all guesses 20.0% were wrong." in str(found["cards"])
     assert (found["total"].persons, round(found["total"].conversion, 4)) == (110, 0.7273)
 
 
