@@ -16,6 +16,7 @@ from routing.models import Quality
 from routing.numbers import NumberType
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
 from tests.verification import traffic
+from tests.verification.conftest import login
 from tests.verification.phone import NUMBER, PAYMENT, challenge_of, check, code_of, start, wrong_for
 from verification import conversions, texts
 from verification.fraud_models import Block, Refused
@@ -41,25 +42,6 @@ PROFILE = {
 @pytest.fixture(autouse=True)
 def provider(db):
     return ProviderFactory(slug="carrier-a", price="0.04")
-
-
-@pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
-
-
-def login(client, *permissions):
-    user = User.objects.create_user("helper", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
-    return client
 
 
 def page(browser, url, **query):

@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
 
 from routing.models import ExchangeRate
 from routing.snapshot import tables
 from tests.factories import ClientFactory, ProviderFactory
+from tests.verification.conftest import login
 from tests.verification.phone import NUMBER
 from tests.verification.traffic import attempt
 from verification import limits
@@ -21,25 +21,6 @@ pytestmark = pytest.mark.django_db
 MASKED = "+380******567"
 NAMES = ("countryrule", "block", "trustednumber", "refused", "bucket")
 SECRETS = ("1234567", "671234567", "phone-of-olena")
-
-
-@pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
-
-
-def login(client, *permissions):
-    user = User.objects.create_user("helper", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
-    return client
 
 
 def url(name, page="", pk=None):
