@@ -288,6 +288,7 @@ PERIODIC: list[tuple[str, float]] = [
     ("verification.maintenance.purge", 10),
     ("verification.conversions.count", 5),
     ("verification.conversions.purge", 3600),
+    ("verification.alarms.guessing", 60),
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}

@@ -1,4 +1,4 @@
-"""Is that the code? Compared, counted and closed by one statement; a success is a token that is redeemed once."""
+"""Is that the code? Counted and closed by one statement; a success is a token that is redeemed once."""
 
 import hmac
 import secrets
@@ -7,24 +7,36 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from django.conf import settings
-from django.db import transaction
 
 from messaging.clients import Caller
 from messaging.errors import InvalidRequest, UnknownObject
 from messaging.idempotency import REFUSALS as ONCE
 from messaging.idempotency import Answer, once, read_key
 from messaging.serializers import moment
-from providers.sql import rows
+from providers.sql import records, rows
 from routing.numbers import mask
 from verification import codes, drafts, limits
 from verification.drafts import CheckDraft
-from verification.errors import AlreadyRedeemed
+from verification.errors import AlreadyRedeemed, KeyAway
 from verification.evidence import counted
-from verification.records import COLUMNS, NOBODY, PENDING, Row, close, decoy, find, normal, stand_down, told
+from verification.records import (
+    COLUMNS,
+    HELD,
+    NOBODY,
+    PENDING,
+    Row,
+    decoy,
+    find,
+    normal,
+    stand_down,
+    stood_down,
+    told,
+)
 from verification.states import USED, ChallengeStatus
 
 TOKEN_SECONDS = 600
-CHECK_REFUSALS = (UnknownObject, InvalidRequest)
+KEY_WAIT = 5  # seconds in which the processes of a fleet get a new key, one after the other
+CHECK_REFUSALS = (UnknownObject, InvalidRequest, KeyAway)
 REDEEM_REFUSALS = (UnknownObject, AlreadyRedeemed, InvalidRequest, *ONCE)
 
 
@@ -33,53 +45,58 @@ def check(caller: Caller, reference: str, data: Any, *, idempotency_key: str | N
 
     A success has a result token. Its repeat under the same key is answered the same; a wrong guess always counts.
     Raises UnknownObject, alike and in the same time for what is unknown, another client's or no reference at all;
-    InvalidRequest, which counts as no guess.
+    InvalidRequest and KeyAway, which count as no guess.
     """
     draft = drafts.read_check(data)
     key = None if idempotency_key is None else read_key(idempotency_key)
-    salt = secrets.token_bytes(16)
-    with transaction.atomic():
-        challenge = find(caller, reference) or decoy()
-        generation = _generation(challenge, draft.code)
-        same = draft.purpose == challenge.purpose and draft.context == challenge.context
-        right = generation is not None and same
-        found = rows(
-            _CHECK,
-            {
-                "id": challenge.id,
-                "client": caller.id,
-                "right": right,
-                "generation": generation,
-                "salt": salt,
-                "key": _mark(key, draft, challenge, salt),
-                "token_seconds": TOKEN_SECONDS,
-            },
-            planned_once=True,
-        )
-        if challenge.id == NOBODY:
-            raise UnknownObject
-        if not found:
-            return _not_counted(caller, challenge, key, draft)
-        checked = Row(*found[0])
-        if right:
-            limits.forget("failed_row", f"{checked.purpose} {checked.to}")
-        elif limits.take(limits.of_failure(checked.purpose, checked.to)) and checked.status == ChallengeStatus.PENDING:
-            close("id = %(id)s", {"id": checked.id}, ChallengeStatus.LOCKED, "too_many_failures")
-            checked = cast(Row, find(caller, reference))
-        if checked.status != ChallengeStatus.PENDING:
+    challenge = find(caller, reference) or decoy()
+    generation = _generation(challenge, draft.code)
+    same = draft.purpose == challenge.purpose and draft.context == challenge.context
+    if same and generation is not None:
+        counted = _right(caller, challenge, generation, key, draft)
+    else:
+        counted = _wrong(caller, challenge)
+    if counted:
+        checked, held = Row(*counted[:-1]), counted[-1]
+        if held:
             stand_down([checked.id])
-    return Answer(200, _checked_body(checked, valid=right))
+        return Answer(200, _checked_body(checked, valid=checked.status == ChallengeStatus.VERIFIED))
+    if challenge.id == NOBODY:
+        raise UnknownObject
+    return _not_counted(caller, challenge, key, draft)
+
+
+def _right(
+    caller: Caller, challenge: Row, generation: int, key: str | None, draft: CheckDraft
+) -> tuple[Any, ...] | None:
+    salt = secrets.token_bytes(16)
+    params = {
+        "id": challenge.id,
+        "client": caller.id,
+        "generation": generation,
+        "salt": salt,
+        "key": _mark(key, draft, challenge, salt),
+        "failures": f"{challenge.purpose} {challenge.to}",
+        "token_seconds": TOKEN_SECONDS,
+    }
+    return next(iter(rows(_RIGHT, params, planned_once=True)), None)
+
+
+def _wrong(caller: Caller, challenge: Row) -> tuple[Any, ...] | None:
+    failures = limits.of_failure(challenge.purpose, challenge.to)
+    params = {"id": challenge.id, "client": caller.id, "rows": records(failures), "limits": len(failures)}
+    return next(iter(rows(_WRONG, params, planned_once=True)), None)
 
 
 def _generation(challenge: Row, guess: str) -> int | None:
-    if fixed := settings.VERIFY_TEST_NUMBERS.get(challenge.to):
-        return 0 if hmac.compare_digest(fixed.encode(), guess.encode("utf-8", "replace")) else None
+    """Which code the guess is. Raises KeyAway where this process cannot tell."""
     if challenge.seed is None:
         return None
-    try:
-        return codes.match(challenge.binding, _live(challenge), guess)
-    except KeyError:  # its key was taken out of the ring too early: nobody knows the code any more
-        return None
+    if challenge.kid not in codes.ring().keys:
+        raise KeyAway(retry_after=KEY_WAIT)
+    if fixed := settings.VERIFY_TEST_NUMBERS.get(challenge.to):
+        return 0 if hmac.compare_digest(fixed.encode(), guess.encode("utf-8", "replace")) else None
+    return codes.match(challenge.binding, _live(challenge), guess)
 
 
 def _live(challenge: Row) -> Sequence[int]:
@@ -115,25 +132,41 @@ def _mark(key: str | None, draft: CheckDraft, challenge: Row, salt: bytes) -> by
         return None
 
 
-_CHECK = f"""
+# Still open, whatever was read before: the guard of both statements.
+_OPEN = f"""id = %(id)s AND client_id = %(client)s AND {PENDING} AND checks < max_checks
+    AND expires_at > clock_timestamp()"""
+
+_RIGHT = f"""
 WITH c AS (
-  UPDATE verification_challenge SET
-    checks = checks + CASE WHEN %(right)s THEN 0 ELSE 1 END,
-    status = CASE WHEN %(right)s THEN 'verified' WHEN checks + 1 >= max_checks THEN 'locked' ELSE status END,
-    seed = CASE WHEN %(right)s OR checks + 1 >= max_checks THEN NULL ELSE seed END,
-    closed_at = CASE WHEN %(right)s OR checks + 1 >= max_checks THEN clock_timestamp() END,
-    verified_at = CASE WHEN %(right)s THEN clock_timestamp() END,
-    verified_generation = CASE WHEN %(right)s THEN %(generation)s::int END,
-    checked_by = CASE WHEN %(right)s THEN %(key)s::bytea END,
-    token_salt = CASE WHEN %(right)s THEN %(salt)s::bytea END,
-    token_expires_at = CASE WHEN %(right)s THEN clock_timestamp() + %(token_seconds)s * interval '1 second' END
-  WHERE id = %(id)s AND client_id = %(client)s AND {PENDING} AND checks < max_checks
-    AND expires_at > clock_timestamp()
-  RETURNING *
+  UPDATE verification_challenge SET status = 'verified', seed = NULL, closed_at = clock_timestamp(),
+    verified_at = clock_timestamp(), verified_generation = %(generation)s::int, checked_by = %(key)s::bytea,
+    token_salt = %(salt)s::bytea, token_expires_at = clock_timestamp() + %(token_seconds)s * interval '1 second'
+  WHERE {_OPEN} RETURNING *
 ), told AS ({told("c")}
-), counted AS ({counted("(SELECT * FROM c WHERE status = 'verified')", verified=True)}
-)
-SELECT {COLUMNS} FROM c
+), counted AS ({counted("c", verified=True)}
+), forgotten AS (
+  DELETE FROM verification_bucket WHERE kind = 'failed_row' AND value = %(failures)s
+    AND span = {limits.FOREVER} AND EXISTS (SELECT FROM c)
+), {stood_down("c")}
+SELECT {COLUMNS}, {HELD} FROM c
+"""  # noqa: S608  literal fragments
+
+# Locked first: it is counted against the limits of its number, and they tell whether it stays open.
+_WRONG = f"""
+WITH open AS (
+  SELECT id AS open_id FROM verification_challenge WHERE {_OPEN} FOR NO KEY UPDATE
+), failed AS ({limits.taking("EXISTS (SELECT FROM open)")}
+), c AS (
+  UPDATE verification_challenge SET checks = checks + 1,
+    status = CASE WHEN checks + 1 >= max_checks OR too_many THEN 'locked' ELSE status END,
+    reason = CASE WHEN checks + 1 < max_checks AND too_many THEN 'too_many_failures' ELSE reason END,
+    seed = CASE WHEN checks + 1 >= max_checks OR too_many THEN NULL ELSE seed END,
+    closed_at = CASE WHEN checks + 1 >= max_checks OR too_many THEN clock_timestamp() END
+  FROM open, (SELECT count(*) < %(limits)s AS too_many FROM failed) f
+  WHERE id = open_id RETURNING verification_challenge.*
+), told AS ({told("c")}
+), {stood_down("c")}
+SELECT {COLUMNS}, {HELD} FROM c
 """  # noqa: S608  literal fragments
 
 

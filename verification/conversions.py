@@ -30,7 +30,7 @@ KEEP = "400 days"
 DELIVERED = AttemptStatus.DELIVERED.value
 # An intent that is still one has lost its worker: it may have gone out.
 NOT_HANDED_OVER = frozenset({AttemptStatus.REJECTED, AttemptStatus.NOT_SENT})
-SUMS = ("starts", "sends", "delivered", "verified", "expired", "locked", "cancelled", "superseded", "unpriced")
+SUMS = ("starts", "sends", "delivered", "verified", "expired", "locked", "cancelled", "superseded", "wrong", "unpriced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Closed:
     code_per_attempt: bool
     verified_generation: int | None
     sends: int
+    checks: int
     created_at: datetime
     verified_at: datetime | None
 
@@ -99,7 +100,7 @@ def _count_group() -> int:
 
 _CLOSED = """
 SELECT id, client_id, purpose, "to", country, status, reason, code_per_attempt, verified_generation, sends,
-  created_at, verified_at
+  checks, created_at, verified_at
 FROM verification_challenge
 WHERE counted_at IS NULL AND status <> 'pending'
   AND closed_at < statement_timestamp() - %(settled)s * interval '1 second'
@@ -169,7 +170,8 @@ def _add(closed: Iterable[Closed], attempts: Mapping[uuid.UUID, Sequence[Handed]
 
 def _sum_up(sums: _Sums, challenge: Closed, attempts: Sequence[Handed]) -> None:
     arrived = challenge.verified or any(attempt.delivered for attempt in attempts)
-    sums.counts.update({"starts": 1, "sends": challenge.sends, "delivered": int(arrived), challenge.outcome: 1})
+    counts = {"starts": 1, "sends": challenge.sends, "delivered": int(arrived), "wrong": challenge.checks}
+    sums.counts.update({**counts, challenge.outcome: 1})
     if challenge.verified_at:
         seconds = (challenge.verified_at - challenge.created_at).total_seconds()
         sums.times[bisect_left(TIMES, seconds)] += 1

@@ -19,9 +19,14 @@ PURPOSE = re.compile("[a-z][a-z0-9_]{0,39}")
 AMOUNT = re.compile(r"(?=.*[1-9])[0-9]{1,12}(\.[0-9]{1,4})?", re.ASCII)
 CURRENCY = re.compile("[A-Z]{3}")
 # It stands in an SMS beside a code: one line, no braces (the marks of a template), and nothing that is not seen or
-# turns the line around, except the joiners that Persian and Indic names are written with.
-_UNSEEN = r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff"
-PAYEE = re.compile(rf"(?=.*[^\s\u200c\u200d])[^{_UNSEEN}{{}}]{{1,40}}")
+# turns the line around (Unicode's Default_Ignorable_Code_Point and controls; tags are letters of their own), except the
+# joiners that Persian and Indic names are written with and the selectors of emoji, which alone are no name.
+_UNSEEN = (
+    r"\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u2800\u3164\ufeff\uffa0\ufff0-\uffff"
+    "\U000e0000-\U0010ffff"  # as they are: ECMAScript has no such escape
+)
+PAYEE = re.compile(rf"(?=.*[^\s\u200c\u200d\ufe00-\ufe0f])[^{_UNSEEN}{{}}]{{1,40}}")
 # A device shares the name of its counter and of its block with the slug of its client.
 LONGEST_CODE, LONGEST_DEVICE, LONGEST_TOKEN = 20, 64, 100  # characters
 _CODE_SEPARATORS = str.maketrans("", "", " -\u00a0")

@@ -41,6 +41,14 @@ class NotPending(Refusal):
     title = "The verification is closed"
 
 
+class KeyAway(Refusal):
+    """Of OTP_KEYS: not in this process yet, or taken out too early. It is no guess that was wrong."""
+
+    code = "key_away"
+    status = 503
+    title = "The key of this verification is not here"
+
+
 class AlreadyRedeemed(Refusal):
     code = "already_redeemed"
     status = 409

@@ -11,6 +11,7 @@ from decimal import Decimal
 from messaging.figures import percentile
 from messaging.states import MessageClass
 from providers.sql import rows
+from verification.conversions import SUMS
 from verification.models import TIMES, Challenge
 from verification.states import ChallengeStatus
 
@@ -52,6 +53,7 @@ class Sums:
     locked: int = 0
     cancelled: int = 0
     superseded: int = 0
+    wrong: int = 0
     unpriced: int = 0
     cost: Decimal = Decimal(0)
     times: list[int] = field(default_factory=lambda: [0] * (len(TIMES) + 1))
@@ -66,6 +68,11 @@ class Sums:
         return self.verified / self.persons if self.persons else None
 
     @property
+    def wrong_share(self) -> float | None:
+        """Of all guesses."""
+        return self.wrong / (self.wrong + self.verified) if self.wrong else None
+
+    @property
     def median(self) -> float | None:
         """Seconds from the start to the right code; infinite beyond the last bound."""
         return percentile(dict(enumerate(self.times)), 0.5, TIMES)
@@ -76,14 +83,13 @@ class Sums:
         return self.cost / self.verified if self.verified else None
 
     def add(self, other: "Sums") -> None:
-        for name in _COUNTS:
+        for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.cost += other.cost
         self.times = [mine + more for mine, more in zip(self.times, other.times, strict=True)]
 
 
-_COUNTS = ("starts", "sends", "delivered", "verified", "expired", "locked", "cancelled", "superseded", "unpriced")
-_SUMS = f"""{", ".join(f"sum({name})::bigint" for name in _COUNTS)}, sum(cost),
+_SUMS = f"""{", ".join(f"sum({name})::bigint" for name in SUMS)}, sum(cost),
   ARRAY[{", ".join(f"sum(times[{number}])" for number in range(1, len(TIMES) + 2))}]::bigint[]"""
 
 

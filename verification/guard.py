@@ -137,8 +137,12 @@ def spend(caller: Caller, challenge: Row, cost: Decimal, currency: str, policy: 
 
 def lift(blocks: Iterable[int], user: int | None) -> int:
     """Ends blocks, from the next start on; those that are over stay as they are. Returns how many it ended."""
-    held = Block.objects.filter(pk__in=blocks, lifted_at=None).filter(Q(expires_at=None) | Q(expires_at__gt=Now()))
-    return held.update(lifted_at=Now(), lifted_by_id=user)
+    return Block.objects.filter(holding(), pk__in=blocks).update(lifted_at=Now(), lifted_by_id=user)
+
+
+def holding() -> Q:
+    """Blocks that are neither lifted nor over."""
+    return Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=Now()))
 
 
 def _alarm(client: str, country: str) -> None:

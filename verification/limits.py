@@ -88,25 +88,26 @@ def peek(limits: Sequence[Limit]) -> list[Full]:
     return [Full(limit, seconds[limit.key]) for limit in limits if limit.key in seconds]
 
 
-def forget(kind: str, value: str) -> None:
-    rows("DELETE FROM verification_bucket WHERE kind = %(kind)s AND value = %(value)s", {"kind": kind, "value": value})
-
-
-_TAKE = """
+def taking(condition: str = "true") -> str:
+    """INSERT that counts %(rows)s against those that have room, where `condition`, a literal, holds."""
+    return f"""
 INSERT INTO verification_bucket AS b (kind, value, span, n, most, until)
 SELECT kind, value, span, weight, most,
   CASE WHEN daily THEN date_trunc('day', clock_timestamp(), 'UTC') + interval '24 hours'
     ELSE clock_timestamp() + span * interval '1 second' END
 FROM jsonb_to_recordset(%(rows)s::jsonb)
   AS r(kind text, value text, span int, most numeric, weight numeric, daily bool)
-WHERE weight <= most ORDER BY kind, value, span
+WHERE weight <= most AND {condition} ORDER BY kind, value, span
 ON CONFLICT (kind, value, span) DO UPDATE SET
   n = excluded.n + CASE WHEN b.until > clock_timestamp() THEN b.n ELSE 0 END,
   until = CASE WHEN b.until > clock_timestamp() THEN b.until ELSE excluded.until END,
   most = excluded.most
 WHERE b.until <= clock_timestamp() OR b.n + excluded.n <= excluded.most
 RETURNING kind, value, span, n
-"""
+"""  # noqa: S608  a literal
+
+
+_TAKE = taking()
 
 
 def of_start(client: str, msisdn: str, ip: str, device: str) -> list[Limit]:

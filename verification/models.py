@@ -196,11 +196,14 @@ class CodeMessage(models.Model):
     """A start or a resend: the message that carries a challenge's code."""
 
     message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="code")
-    challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="messages")
+    challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="messages", db_index=False)
     seq = models.PositiveSmallIntegerField()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["challenge", "seq"], name="code_message_seq")]
+        constraints = [
+            # also: the messages of a challenge
+            models.UniqueConstraint(fields=["challenge", "seq"], name="code_message_seq")
+        ]
 
     def __str__(self) -> str:
         return f"{self.challenge_id} #{self.seq}"
@@ -210,11 +213,14 @@ class CodeAttempt(models.Model):
     """With a code per attempt: which generation an attempt carried. No digits."""
 
     attempt = models.OneToOneField(Attempt, primary_key=True, on_delete=models.CASCADE, related_name="code")
-    challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="attempts")
+    challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="attempts", db_index=False)
     generation = models.PositiveSmallIntegerField()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["challenge", "generation"], name="one_attempt_per_generation")]
+        constraints = [
+            # also: the codes of a challenge
+            models.UniqueConstraint(fields=["challenge", "generation"], name="one_attempt_per_generation")
+        ]
 
     def __str__(self) -> str:
         return f"{self.challenge_id} generation {self.generation}"
@@ -261,6 +267,7 @@ class Hour(models.Model):
     locked = models.PositiveIntegerField()
     cancelled = models.PositiveIntegerField()
     superseded = models.PositiveIntegerField()  # by a newer start: the same person asked again
+    wrong = models.PositiveIntegerField(default=0, db_default=0)  # guesses
     cost = models.DecimalField(max_digits=20, decimal_places=6)  # in REPORTING_CURRENCY
     unpriced = models.PositiveIntegerField()  # attempts whose cost is not in it: no exchange rate
     times = ArrayField(models.PositiveIntegerField())  # of the verified ones, by bucket of TIMES

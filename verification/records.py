@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -96,6 +95,7 @@ def find(caller: Caller, reference: str, *, lock: bool = False) -> Row | None:
         f"SELECT {COLUMNS} FROM verification_challenge "  # noqa: S608  a literal fragment
         f"WHERE client_id = %(client)s AND reference = %(reference)s{' FOR UPDATE' if lock else ''}",
         {"client": caller.id, "reference": normal(reference)},
+        planned_once=True,
     )
     return Row(*found[0]) if found else None
 
@@ -109,7 +109,6 @@ _NEVER = datetime.min
 NOBODY = uuid.UUID(int=0)
 
 
-@cache
 def decoy() -> Row:
     """Stands for what was not found: as much is computed and asked for it as for a challenge."""
     return Row(
@@ -173,6 +172,23 @@ def close(where: str, params: Mapping[str, Any], status: ChallengeStatus, reason
     closed = [row[0] for row in found]
     stand_down(closed)
     return closed
+
+
+def stood_down(source: str) -> str:
+    """CTEs: the messages of those rows of `source` that are closed need no further provider. No lock is waited for:
+    a worker may hold a message and wait for our row. Where HELD tells so, `stand_down` does the rest."""
+    return f"""waiting AS (
+  SELECT m.id AS waiting_id FROM {source} c JOIN verification_codemessage s ON s.challenge_id = c.id
+  JOIN messaging_message m ON m.id = s.message_id WHERE c.status <> 'pending' AND m.failover_after IS NOT NULL
+), stood AS (
+  UPDATE messaging_message SET failover_after = NULL WHERE id IN (
+    SELECT m.id FROM messaging_message m JOIN waiting ON m.id = waiting_id
+    WHERE m.failover_after IS NOT NULL ORDER BY m.id FOR NO KEY UPDATE OF m SKIP LOCKED)
+  RETURNING 1
+)"""  # noqa: S608  a literal
+
+
+HELD = "(SELECT count(*) FROM waiting) > (SELECT count(*) FROM stood) AS held"
 
 
 def stand_down(challenges: Collection[uuid.UUID]) -> None:

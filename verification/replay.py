@@ -93,9 +93,9 @@ def _judge(
 def _capped(start: Start, memory: "Memory", prices: "_Prices") -> Iterator[Finding]:
     at = datetime.fromtimestamp(memory.now, UTC)
     cap, cost = countries.cap(start.client, start.country, at), prices.of(start)
-    if cap is None or cost is None or memory.trusts(start):
+    if cap is None or cost is None:
         return
-    if memory.take([limits.of_spend(start.slug, start.country, cost, cap)]):
+    if memory.take([limits.of_spend(start.slug, start.country, cost, cap)]) and not memory.trusts(start):
         yield Finding("spend_cap", f"The cap of the day for {start.country} is used up.")
 
 

@@ -1,4 +1,5 @@
 import pytest
+from django.contrib.auth.models import Permission, User
 
 from tests.messaging.conftest import _every_answer_is_documented  # noqa: F401
 
@@ -8,3 +9,22 @@ def unlimited(settings):
     """Races and crowds need more starts than any person makes."""
     for name in ("VERIFY_LIMITS", "VERIFY_RULES"):
         setattr(settings, name, dict.fromkeys(getattr(settings, name), 100_000))
+
+
+@pytest.fixture(autouse=True)
+def _plain_static_files(settings):
+    """Hashed names need `collectstatic` first."""
+    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+
+
+@pytest.fixture
+def boss(client):
+    client.force_login(User.objects.create_superuser("boss"))
+    return client
+
+
+def login(client, *permissions):
+    user = User.objects.create_user("helper", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    client.force_login(user)
+    return client

@@ -15,9 +15,11 @@ from messaging.states import AttemptStatus
 from routing.models import Quality
 from routing.numbers import NumberType
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
+from tests.verification import traffic
+from tests.verification.conftest import login
 from tests.verification.phone import NUMBER, PAYMENT, challenge_of, check, code_of, start, wrong_for
 from verification import conversions, texts
-from verification.fraud_models import Refused
+from verification.fraud_models import Block, Refused
 from verification.models import Challenge, Hour, Profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,25 +42,6 @@ PROFILE = {
 @pytest.fixture(autouse=True)
 def provider(db):
     return ProviderFactory(slug="carrier-a", price="0.04")
-
-
-@pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
-
-
-def login(client, *permissions):
-    user = User.objects.create_user("helper", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
-    return client
 
 
 def page(browser, url, **query):
@@ -349,6 +332,53 @@ def test_what_has_expired_meanwhile_cannot_be_cancelled(boss, api):
     assert not LogEntry.objects.exists()
 
 
+# --- block ----------------------------------------------------------------------------------------
+
+
+def test_number_is_blocked_from_the_page_and_the_block_lifted_again(client, api, caller):
+    reference = start(api)
+    browser = login(client, "view_challenge", "add_block", "view_block", "change_block")
+    url = f"/admin/{detail(reference).replace('change', 'block')}"
+
+    assert MASKED in browser.get(url).content.decode()
+    assert not Block.objects.exists()
+    browser.post(url)
+
+    block = Block.objects.get()
+    assert (block.kind, block.value, block.client, block.created_by.username) == ("number", NUMBER, None, "helper")
+    assert traffic.attempt(caller, NUMBER) == "destination_blocked"
+    shown = page(browser, detail(reference))
+    assert (url in shown, f"/admin/verification/block/{block.pk}/lift/" in shown) == (False, True)
+    assert "1234567" not in shown + str(LogEntry.objects.values())
+    assert "blocked already" in browser.post(url, follow=True).content.decode()
+    assert Block.objects.count() == 1
+
+    browser.post(f"/admin/verification/block/{block.pk}/lift/")
+
+    assert url in page(browser, detail(reference))
+    assert traffic.attempt(caller, NUMBER) == ""
+
+
+def test_blocking_needs_its_permission(client, api):
+    reference = start(api)
+    browser = login(client, "view_challenge", "cancel_challenge", "change_block")
+    url = f"/admin/{detail(reference).replace('change', 'block')}"
+
+    assert url not in page(browser, detail(reference))
+    assert browser.post(url).status_code == 403
+    assert not Block.objects.exists()
+
+
+def test_erased_number_cannot_be_blocked(boss, api):
+    reference = start(api)
+    Challenge.objects.update(to="+380*********")
+    url = f"/admin/{detail(reference).replace('change', 'block')}"
+
+    assert url not in page(boss, detail(reference))
+    boss.post(url)
+    assert not Block.objects.exists()
+
+
 # --- profiles -------------------------------------------------------------------------------------
 
 
@@ -411,6 +441,7 @@ def test_profile_above_twenty_in_a_million_needs_its_risk_accepted(boss, client_
         ("cooldowns", ""),
         ("countries", "Ukraine"),
         ("countries", "U1"),
+        ("countries", "UK"),  # is GB
         ("number_types", ["carrier_pigeon"]),
         ("number_types", None),
         ("context_fields", ["colour"]),
@@ -560,7 +591,9 @@ def test_figures_are_of_the_chosen_range(boss, client_row):
 
 def test_figures_tell_conversion_time_and_cost(boss, client_row, provider):
     times = [0, 0, 40, 40] + [0] * 9
-    hours_ago(1, client_row, starts=110, superseded=10, delivered=95, verified=80, cost=4, times=times, expired=20)
+    hours_ago(
+        1, client_row, starts=110, superseded=10, delivered=95, verified=80, cost=4, times=times, expired=20, wrong=20
+    )
     hours_ago(1, client_row, "PL", starts=10, delivered=1, expired=10)
     when = Hour.objects.first().hour
     Quality.objects.create(
@@ -574,6 +607,7 @@ def test_figures_tell_conversion_time_and_cost(boss, client_row, provider):
     assert rows["UA"] == ["110", "10", "95", "80", "80.0%", "15 s", "4.00", "0.0500"]
     assert rows["PL"] == ["10", "0", "1", "0", "0.0%", "-", "0.00", "-"]
     assert found["by_provider"]["rows"] == [["carrier-a", "100", "90", "90.0%", "80", "60", "75.0%"]]
+    assert "Of all guesses 20.0% were wrong." in str(found["cards"])
     assert (found["total"].persons, round(found["total"].conversion, 4)) == (110, 0.7273)
 
 

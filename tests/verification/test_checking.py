@@ -1,13 +1,18 @@
 """A check that comes twice, and one with a bad key of its own."""
 
-import pytest
-from django.db import transaction
+import threading
 
-from messaging.models import uuid7
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from messaging.models import Message, uuid7
 from providers.sql import rows
 from tests.factories import ProviderFactory
+from tests.fleet import wait_for
 from tests.verification.phone import PAYMENT, URL, check, code_of, only, start, wrong_for
-from verification.checking import _CHECK
+from verification import checking
+from verification.models import Challenge
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -68,28 +73,89 @@ def test_success_leaves_nothing_that_tells_the_code(api):
     assert (row.seed, len(row.checked_by)) == (None, 32)
 
 
-def test_challenge_whose_key_is_gone_is_answered_as_a_wrong_guess(api, settings):
+@pytest.mark.parametrize("right", [True, False])
+def test_check_without_the_key_counts_as_no_guess_and_is_right_once_it_is_back(api, settings, right):
+    """While a fleet gets a new key some processes do not have it yet."""
     reference = start(api)
-    code = code_of(reference)
-    settings.OTP_KEYS = settings.OTP_KEYS.replace("1:", "2:")
+    code, keys = code_of(reference), settings.OTP_KEYS
+    settings.OTP_KEYS = keys.replace("1:", "2:")
 
-    body = check(api, reference, code).json()
+    away = check(api, reference, code if right else code[::-1] + "0")
+    unknown = check(api, "A" * 22, code)
+    settings.OTP_KEYS = keys
+    back = check(api, reference, code)
 
-    assert (body["valid"], body["attempts_left"]) == (False, 4)
+    assert (away.status_code, away.json()["code"], away["Retry-After"]) == (503, "key_away", "5")
+    assert unknown.status_code == 404
+    assert (back.json()["valid"], only().checks) == (True, 0)
 
 
-def test_check_never_walks_the_pending_challenges_for_one(api):
+@pytest.mark.parametrize("statement", [checking._RIGHT, checking._WRONG])
+def test_check_never_walks_the_pending_challenges_for_one(api, statement):
     """With statistics of a quiet hour an index of the pending ones looks cheaper than the one of ids."""
     api.post(f"{URL}/{start(api)}/cancel")
-    words = dict.fromkeys(("generation", "salt", "key", "token_seconds"))
+    words = dict.fromkeys(("generation", "salt", "key", "token_seconds", "failures", "limits"))
 
     with transaction.atomic():
         rows(CLOSED_ONES)
         rows("ANALYZE verification_challenge")
-        plan = rows(f"EXPLAIN {_CHECK}", {**words, "id": uuid7(), "client": uuid7(), "right": True})
+        plan = rows(f"EXPLAIN {statement}", {**words, "rows": "[]", "id": uuid7(), "client": uuid7()})
         transaction.set_rollback(True)  # the statistics would be those of all tests after it
 
     assert "verification_challenge_pkey" in str(plan)
+    assert "challenge_expiry" not in str(plan)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_check_is_two_statements_and_no_transaction_around_them(api, monkeypatch, right):
+    reference = start(api)
+    code = code_of(reference) if right else wrong_for(reference)
+    check(api, reference, wrong_for(reference))  # what a process reads once is read
+    trips = []
+    wait = psycopg.Connection.wait
+
+    def counted(*args):
+        trips.append(1)
+        return wait(*args)
+
+    monkeypatch.setattr(psycopg.Connection, "wait", counted)
+
+    answer = check(api, reference, code)
+
+    assert (answer.json()["valid"], len(trips)) == (right, 2)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_message_that_a_worker_holds_is_not_waited_for_before_the_check_is_kept(api, right):
+    """The worker of a code per attempt holds the message and waits for the challenge."""
+    reference = start(api)
+    Challenge.objects.update(max_checks=1)
+    code = code_of(reference) if right else wrong_for(reference)
+    holds, may_go_on = threading.Event(), threading.Event()
+
+    def work():
+        with transaction.atomic():
+            rows("SELECT id FROM messaging_message FOR UPDATE")
+            holds.set()
+            may_go_on.wait(10)
+            rows("UPDATE verification_challenge SET generation = generation + 1")
+        connection.close()
+
+    def ask():
+        check(api, reference, code)
+        connection.close()
+
+    worker, asking = threading.Thread(target=work), threading.Thread(target=ask)
+    worker.start()
+    holds.wait(10)
+    asking.start()
+    wait_for(lambda: only().status != "pending", 10)
+    may_go_on.set()
+    worker.join(10)
+    asking.join(10)
+
+    assert only().generation == 1
+    assert Message.objects.get().failover_after is None
 
 
 CLOSED_ONES = """

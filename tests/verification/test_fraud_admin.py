@@ -5,11 +5,11 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
 
 from routing.models import ExchangeRate
 from routing.snapshot import tables
 from tests.factories import ClientFactory, ProviderFactory
+from tests.verification.conftest import login
 from tests.verification.phone import NUMBER
 from tests.verification.traffic import attempt
 from verification import limits
@@ -21,25 +21,6 @@ pytestmark = pytest.mark.django_db
 MASKED = "+380******567"
 NAMES = ("countryrule", "block", "trustednumber", "refused", "bucket")
 SECRETS = ("1234567", "671234567", "phone-of-olena")
-
-
-@pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
-
-
-def login(client, *permissions):
-    user = User.objects.create_user("helper", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client.force_login(user)
-    return client
 
 
 def url(name, page="", pk=None):
@@ -239,6 +220,14 @@ def test_rule_is_added_and_a_cap_needs_a_currency_with_a_rate(boss, client_row):
     assert "There is no exchange rate for it" in unknown.content.decode()
     assert [right.status_code, twice.status_code] == [302, 200]
     assert CountryRule.objects.get().daily_cap == 100
+
+
+@pytest.mark.parametrize("country", ["UK", "ZZ", "ua"])
+def test_rule_of_a_country_that_no_number_has_is_refused(boss, country):
+    answer = boss.post(url("countryrule", "add/"), {"country": country, "mode": "block"})
+
+    assert list(answer.context["adminform"].form.errors) == ["country"]
+    assert not CountryRule.objects.exists()
 
 
 def test_two_rules_for_all_clients_and_one_country_are_refused(boss):

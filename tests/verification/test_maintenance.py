@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from messaging.models import Event, Message
 from providers.sql import rows
@@ -183,10 +183,17 @@ def test_check_is_answered_although_its_messages_could_not_be_stood_down(api, mo
     reference = start(api)
     code = code_of(reference)
     monkeypatch.setattr(records, "_STAND_DOWN", "SELECT 1 / 0 -- %(challenges)s")
+    worker = connection.copy()
+    worker.set_autocommit(False)
+    with worker.cursor() as cursor:
+        cursor.execute("SELECT id FROM messaging_message FOR UPDATE")
 
     answer = check(api, reference, code)
 
+    worker.rollback()
+    worker.close()
     assert answer.json()["valid"] is True
+    assert Message.objects.get().failover_after is not None
 
 
 @pytest.mark.parametrize("table", ["challenge", "bucket", "refused", "startcount"])

@@ -53,7 +53,7 @@ def test_each_call_tells_how_it_is_refused():
 
     assert codes(told()) == common | body | invalid | once | sent | guarded
     assert codes(told("/{reference}", "get")) == common | unknown
-    assert codes(told("/{reference}/check")) == common | body | invalid | unknown
+    assert codes(told("/{reference}/check")) == common | body | invalid | unknown | {(503, "key_away")}
     assert codes(told("/{reference}/cancel")) == common | unknown | {(409, "not_pending")}
     assert codes(told("/redeem")) == common | body | invalid | unknown | once | {(409, "already_redeemed")}
     own = {(409, "not_pending"), (409, "no_sends_left"), (429, "resend_too_early")}

@@ -10,13 +10,13 @@ from rest_framework.test import APIClient
 
 from messaging.clients import issue_key
 from messaging.models import Attempt, Event, Message
-from tests.factories import ProviderFactory
+from tests.factories import ClientFactory, ProviderFactory
 from tests.fleet import wait_for
 from tests.messaging.stages import accepted, claim, settle
 from tests.verification.parallel import together
 from tests.verification.phone import URL, check, code_of, only, start, wrong_for
-from verification import maintenance
-from verification.models import Challenge, CodeAttempt, Profile
+from verification import limits, maintenance
+from verification.models import Bucket, Challenge, CodeAttempt, Profile
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -30,6 +30,10 @@ def provider(db, unlimited):
 
 @pytest.fixture
 def http(client_row) -> Callable[[], APIClient]:
+    return keyed(client_row)
+
+
+def keyed(client_row) -> Callable[[], APIClient]:
     """A client of its own for each thread."""
     token = issue_key(client_row)
 
@@ -109,6 +113,23 @@ def test_right_and_wrong_guesses_end_in_one_state(http, round_):
     assert (row.status, valid) in {("verified", 1), ("locked", 0)}
     assert row.checks == 5 if row.status == "locked" else row.checks < 5
     assert closing_events(reference) == [f"verification.{row.status}"]
+
+
+def test_wrong_guesses_over_several_challenges_of_a_number_count_exactly_the_limit(http, settings):
+    """The guess that finds the limit full closes its challenge, and is counted there only."""
+    settings.VERIFY_LIMITS = {**settings.VERIFY_LIMITS, "failed_hour": 10}
+    owners = [http, *(keyed(ClientFactory()) for _ in range(2))]
+    references = [start(owner()) for owner in owners]
+    Challenge.objects.update(max_checks=100)
+    guesses = [guess(owner, one, wrong_for(one)) for owner, one in zip(owners, references, strict=True)]
+
+    answers = together(guesses * 20, threads=30)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert Bucket.objects.get(kind="failed", span=limits.HOUR).n == 10
+    assert {(row.status, row.reason) for row in Challenge.objects.all()} == {("locked", "too_many_failures")}
+    assert sum(row.checks for row in Challenge.objects.all()) == 10 + 3
+    assert all(closing_events(one) == ["verification.locked"] for one in references)
 
 
 def test_fifty_starts_for_one_number_leave_one_pending(http):

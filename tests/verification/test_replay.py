@@ -1,19 +1,22 @@
 """Past starts against the rules: the same verdicts as from the database, in a form that people can read."""
 
 import csv
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from messaging.errors import Refusal
 from tests.factories import ProviderFactory
-from tests.verification.phone import NUMBER, check, code_of
+from tests.verification.phone import NUMBER, URL, check, code_of, start
 from tests.verification.traffic import LAX, WIDE, number, same_hour
 from verification import challenges, countries
 from verification.fraud_models import Block, CountryRule, Mode, Refused, StartCount, TrustedNumber
+from verification.management.commands.verify_simulate_fraud import HELP
 from verification.models import Bucket, Challenge
 from verification.replay import Past, replay
 
@@ -37,6 +40,14 @@ def past(n=0, to=NUMBER, country="UA", verified=False, ip="", seconds=0.0, clien
 
 def refused(starts):
     return [verdict.refused.rule if verdict.refused else "" for verdict in replay(starts)]
+
+
+def test_trusted_number_passes_a_cap_and_uses_it_up():
+    CountryRule.objects.create(country="UA", daily_cap=Decimal("0.05"), currency="EUR")
+    TrustedNumber.objects.create(msisdn=NUMBER, reason="a test")
+    countries.rules.forget()
+
+    assert refused([past(), past(1), past(2, to=number(1)), past(3)]) == ["", "", "spend_cap", ""]
 
 
 def test_limit_counts_in_the_time_of_the_file(settings):
@@ -283,6 +294,24 @@ def test_bad_rows_are_named_with_line_and_reason_and_the_rest_goes_on(simulate):
         "9 rows were left out",
     ]
     assert told.out.startswith("2 starts")
+
+
+def test_export_of_the_help_can_be_replayed(api, tmp_path, capsys):
+    """`\\copy` writes a boolean as t and f."""
+    check(api, reference := start(api, client_ip="192.0.2.1"), code_of(reference))
+    api.post(f"{URL}/{start(api, to=number(1))}/cancel")
+    api.post(f"{URL}/{start(api, to=number(2))}/cancel")
+    Challenge.objects.filter(to=number(2)).update(to="+380*********")
+    start(api, to=number(3))  # pending
+    file = tmp_path / "starts.csv"
+    (statement,) = re.findall(r"COPY \(.*HEADER", HELP, re.DOTALL)
+
+    with connection.cursor() as cursor, cursor.copy(statement) as copied:
+        file.write_bytes(b"".join(copied))
+    call_command("verify_simulate_fraud", str(file))
+
+    told = capsys.readouterr()
+    assert (told.out.splitlines()[0][:8], told.err) == ("2 starts", "")
 
 
 def test_many_bad_rows_are_told_in_short(simulate):

@@ -7,7 +7,7 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -22,12 +22,16 @@ from providers.pages import LongList, ReadOnly, badge, change_url, confirmed
 from routing import numbers
 from verification import limits
 from verification.admin import page, timeline
+from verification.fraud_models import Block, BlockKind
+from verification.guard import holding
 from verification.models import Challenge, CodeMessage, Profile
 from verification.profiles import DEFAULTS
 from verification.records import close
+from verification.rules import Start
 from verification.states import ChallengeStatus
 
 CANCEL = "verification.cancel_challenge"
+BLOCK = "verification.add_block"
 FULL = "messaging.view_full_number"
 SECRETS = ("seed", "token_salt", "checked_by")  # not even read
 
@@ -91,6 +95,11 @@ class ChallengeAdmin(ReadOnly, LongList):
                 self.admin_site.admin_view(self.cancel_view),
                 name="verification_challenge_cancel",
             ),
+            path(
+                "<uuid:challenge_id>/block/",
+                self.admin_site.admin_view(self.block_view),
+                name="verification_challenge_block",
+            ),
             path("figures/", self.admin_site.admin_view(self.figures_view), name="verification_figures"),
             *super().get_urls(),
         ]
@@ -112,6 +121,8 @@ class ChallengeAdmin(ReadOnly, LongList):
         number = challenge.to if full else numbers.mask(challenge.to)
         attempts = timeline.attempts_of(challenge)
         cancels = challenge.status == ChallengeStatus.PENDING and request.user.has_perm(CANCEL)
+        held = list(_blocks(challenge))
+        blocks = request.user.has_perm(BLOCK) and not _number_block(held) and challenge.to[-1].isdigit()
         context = {
             **self.admin_site.each_context(request),
             "title": f"Verification of {number}",
@@ -125,6 +136,8 @@ class ChallengeAdmin(ReadOnly, LongList):
             "cost": timeline.total(attempts),
             "messages_of": self._messages(request, challenge),
             "cancel_url": reverse("admin:verification_challenge_cancel", args=[challenge.pk]) if cancels else "",
+            "block_url": reverse("admin:verification_challenge_block", args=[challenge.pk]) if blocks else "",
+            "blocks": _shown(request, held),
             "history_url": reverse("admin:verification_challenge_history", args=[challenge.pk]),
             **(extra_context or {}),
         }
@@ -154,6 +167,33 @@ class ChallengeAdmin(ReadOnly, LongList):
         else:
             messages.error(request, "Nothing was changed: it was closed meanwhile.")
         return back
+
+    def block_view(self, request: HttpRequest, challenge_id: UUID) -> HttpResponse:
+        """Of a number that one may not see whole: here it need not be typed."""
+        challenge = self._get(request, challenge_id)
+        if not request.user.has_perm(BLOCK):
+            raise PermissionDenied
+        if _number_block(_blocks(challenge)) or not challenge.to[-1].isdigit():
+            messages.error(request, "It is blocked already, or erased.")
+            return HttpResponseRedirect(change_url(self, challenge))
+        number = numbers.mask(challenge.to)
+        text = (
+            f"No client can have a code sent to {number} until somebody lifts the block. A code that is out stays good."
+        )
+        asked = confirmed(
+            request, self, challenge, title="Block the number?", text=text, button="Block the number", danger=True
+        )
+        if asked:
+            return asked
+        block = Block.objects.create(
+            kind=BlockKind.NUMBER,
+            value=challenge.to,
+            reason=f"At verification {challenge.reference}",
+            created_by_id=request.user.pk,
+        )
+        self.log_change(request, challenge, f"Number blocked: block {block.pk}.")
+        messages.success(request, "The number is blocked.")
+        return HttpResponseRedirect(change_url(self, challenge))
 
     def _get(self, request: HttpRequest, challenge_id: UUID | None) -> Challenge:
         rows = self.get_queryset(request).select_related("client", "redeemed_by")
@@ -199,6 +239,44 @@ def _person(challenge: Challenge, full: bool) -> list[tuple[str, str]]:
     if challenge.device and full:
         found.append(("device", challenge.device))
     return found
+
+
+def _blocks(challenge: Challenge) -> Iterable[Block]:
+    """Those that hold now for whoever asked for this challenge."""
+    start = Start(
+        challenge.client_id,
+        challenge.client.slug,
+        challenge.purpose,
+        challenge.to,
+        challenge.country,
+        challenge.ip or "",
+        challenge.device,
+    )
+    named = Q(pk__in=[])
+    for kind, value in start.names.items():
+        named |= Q(kind=kind, value=value)
+    return Block.objects.filter(named, holding(), Q(client=None) | Q(client=challenge.client_id)).order_by("-pk")
+
+
+def _number_block(blocks: Iterable[Block]) -> bool:
+    return any(block.kind == BlockKind.NUMBER and block.client_id is None for block in blocks)
+
+
+def _shown(request: HttpRequest, blocks: Iterable[Block]) -> list[dict[str, str]]:
+    """With the page that lifts each, for those who may."""
+    if not request.user.has_perm("verification.view_block"):
+        return []
+    name = "lift" if request.user.has_perm("verification.change_block") else "change"
+    return [
+        {
+            "kind": block.kind,
+            "reason": block.reason,
+            "until": f"{block.expires_at:%Y-%m-%d %H:%M}" if block.expires_at else "it is lifted",
+            "url": reverse(f"admin:verification_block_{name}", args=[block.pk]),
+            "action": "Lift" if name == "lift" else "Open",
+        }
+        for block in blocks
+    ]
 
 
 def challenge_link(message: Message) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.utils.safestring import SafeString
+from phonenumbers import SUPPORTED_REGIONS
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter
 from unfold.decorators import action
@@ -21,7 +22,7 @@ from providers.pages import badge, change_url, confirmed
 from routing.numbers import mask
 from routing.snapshot import tables
 from verification import guard
-from verification.admin.numbers import NumberSearch, masked, number_of
+from verification.admin.numbers import NO_COUNTRY, NumberSearch, masked, number_of
 from verification.drafts import LONGEST_DEVICE
 from verification.fraud_models import Block, BlockKind, CountryRule, TrustedNumber
 from verification.limits import network, prefix
@@ -30,6 +31,12 @@ LAST_FOUR = re.compile(r"[*xX]{4}\Z")  # of a prefix, as people write them
 
 
 class CountryRuleForm(forms.ModelForm):
+    def clean_country(self) -> str:
+        country: str = self.cleaned_data["country"]
+        if country not in SUPPORTED_REGIONS:  # UK for GB would be a rule that never holds
+            raise forms.ValidationError(NO_COUNTRY)
+        return country
+
     def clean(self) -> dict[str, Any]:
         found: dict[str, Any] = super().clean() or self.cleaned_data
         cap, currency = found.get("daily_cap"), found.get("currency")
@@ -108,7 +115,7 @@ class Holds(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if not self.value():
             return queryset
-        holds = Q(lifted_at=None) & (Q(expires_at=None) | Q(expires_at__gt=datetime.now(UTC)))
+        holds = guard.holding()
         return queryset.filter(holds if self.value() == "holds" else ~holds)
 
 

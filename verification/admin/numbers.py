@@ -10,6 +10,7 @@ from providers.pages import LongList
 from routing.numbers import InvalidNumber, mask, parse
 from verification.fraud_models import BlockKind
 
+NO_COUNTRY = "No country with phone numbers: ISO 3166-1 alpha-2, like UA or GB."
 NOT_A_NUMBER = "Not a phone number that can be reached: E.164 with the plus."
 
 

@@ -67,9 +67,10 @@ def figures_context(request: HttpRequest) -> dict[str, Any]:
 
 def _cards(total: Sums, money: bool) -> list[dict[str, str]]:
     open_now = figures.pending()
+    wrong = f"Of all guesses {_share(total.wrong_share or 0)} were wrong."
     cards = [
         ("starts", number(total.starts), f"{number(total.superseded)} of them by people who asked again."),
-        ("verified", number(total.verified), f"{_share(total.conversion or 0)} of those who were asked."),
+        ("verified", number(total.verified), f"{_share(total.conversion or 0)} of those who were asked. {wrong}"),
         ("median time", duration(total.median), "From the start to the right code."),
         ("pending", f"{COUNTED}+" if open_now > COUNTED else number(open_now), "Open now, in no figure here yet."),
     ]

@@ -11,6 +11,7 @@ from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from phonenumbers import SUPPORTED_REGIONS
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminTextInputWidget
@@ -20,6 +21,7 @@ from providers.pages import badge
 from routing.numbers import NumberType
 from verification import codes
 from verification.admin import odds, preview
+from verification.admin.numbers import NO_COUNTRY
 from verification.models import CONTEXT_FIELDS, Profile, default_cooldowns, default_number_types
 from verification.profiles import policy_of
 
@@ -85,7 +87,10 @@ class ProfileForm(forms.ModelForm):
         return sender
 
     def clean_countries(self) -> list[str]:
-        return list(dict.fromkeys(country.strip().upper() for country in self.cleaned_data["countries"]))
+        countries = list(dict.fromkeys(country.strip().upper() for country in self.cleaned_data["countries"]))
+        if not SUPPORTED_REGIONS.issuperset(countries):
+            raise forms.ValidationError(NO_COUNTRY)
+        return countries
 
     def clean(self) -> None:
         """What one field alone cannot tell: the odds, and whether the text can be written."""

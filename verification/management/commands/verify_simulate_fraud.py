@@ -18,7 +18,7 @@ from verification.replay import Past, Verdict, replay
 
 NEEDED = ("at", "to", "client", "purpose", "verified")
 OPTIONAL = ("country", "ip", "device")
-WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+WORDS = {"true": True, "t": True, "yes": True, "1": True, "false": False, "f": False, "no": False, "0": False}
 TOLD = 20  # bad rows, one by one
 STEP = 20_000  # starts between two lines of progress
 
@@ -40,10 +40,11 @@ FILE is a CSV with a header, in any order of columns and of rows:
   ip        optional: of the person
   device    optional: as the client names it
 
-The columns of a table that you have:
+What this service itself has seen in the last 30 days, for psql:
 
-  SELECT created_at AS at, "to", c.slug AS client, purpose, status = 'verified' AS verified, host(ip) AS ip, device
-  FROM verification_challenge v JOIN messaging_client c ON c.id = v.client_id
+  COPY (SELECT v.created_at AS at, v."to", c.slug AS client, v.purpose, v.status = 'verified' AS verified,
+    host(v.ip) AS ip, v.device FROM verification_challenge v JOIN messaging_client c ON c.id = v.client_id
+    WHERE v.status <> 'pending' AND v."to" NOT LIKE '%*%') TO STDOUT CSV HEADER
 
 What the output means: "refused" starts would not have been sent; those of them that people verified in truth are
 "lost": a good rule refuses many and loses few. "noted" is what a monitor would have noted and let through. What is
