@@ -347,7 +347,7 @@ class DeadLetter(models.Model):
 class IdempotencyKey(models.Model):
     """The first answer to a request, replayed for every repeat of it."""
 
-    client = models.ForeignKey(Client, on_delete=models.CASCADE, db_index=False)
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, db_index=False, db_constraint=False)
     key = models.CharField(max_length=255)
     fingerprint = models.BinaryField(max_length=32)
     status = models.PositiveSmallIntegerField(null=True)
