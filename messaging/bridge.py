@@ -8,13 +8,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from messaging.commands import LIMIT, Command, Unreadable, carry_out, claimed_source, read, reserved
 from messaging.errors import IdempotencyInProgress, RateLimited, Refusal
+from messaging.heartbeats import BRIDGE, Heartbeat
 from messaging.kafka import Incoming, Subscriber
 from messaging.models import DeadLetter
 from providers.sql import rows
@@ -38,6 +40,8 @@ class Bridge:
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
         self._subscriber = Subscriber(settings.KAFKA_COMMANDS_TOPIC)
+        self._heartbeat = Heartbeat(BRIDGE)
+        self._waiting: int | None = None
         self._looked_at = 0.0
         self._obstacle = ""
 
@@ -47,6 +51,7 @@ class Bridge:
         while not self._stopping.is_set():
             waiting += self._subscriber.fetch(GROUP, WAIT)
             try:
+                self._tell()
                 self._look_at_lanes()
                 waiting = take(waiting)
             except (OperationalError, InterfaceError) as error:
@@ -64,7 +69,16 @@ class Bridge:
 
     def close(self) -> None:
         self._subscriber.close()
+        with suppress(DatabaseError):
+            self._heartbeat.end()
         connection.close()
+
+    def _tell(self) -> None:
+        obstacle = self._obstacle or self._subscriber.trouble
+        state = "waits" if obstacle else "reads"
+        waiting = self._subscriber.waiting() if self._heartbeat.due else self._waiting
+        self._waiting = waiting
+        self._heartbeat.tell(state, obstacle, self._subscriber.partitions, waiting)
 
     def _look_at_lanes(self) -> None:
         """Raises Busy."""

@@ -139,6 +139,10 @@ class Fleet:
     def bridge(self, **environment: str) -> Process:
         return self._start("bridge", [sys.executable, "manage.py", "run_bridge"], **environment)
 
+    def program(self, name: str, *arguments: str, **environment: str) -> Process:
+        """This Python with `arguments`."""
+        return self._start(name, [sys.executable, *arguments], **environment)
+
     def web(self, port: int) -> Process:
         """Returns when it answers. PUBLIC_URL, which receipts are sent to, is the caller's to set."""
         command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]

@@ -27,7 +27,8 @@ def test_the_commands_are_carried_out():
     ProviderFactory(price="0.04")
     ClientFactory(slug="core-backend", kafka_enabled=True)
 
-    bridge.take([record(example(name), key=b"order-4711") for name in ("send", "cancel")])
+    sent = [record(example(name), key=b"order-4711") for name in ("send", "cancel")]
+    bridge.take([*sent, record(example("trust"), key=b"customer-815")])
 
     assert (Message.objects.get().status, DeadLetter.objects.count()) == ("cancelled", 0)
 

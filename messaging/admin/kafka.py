@@ -1,0 +1,90 @@
+"""Relays and bridges: who is there, what they do, what waits. From the database alone: Kafka is asked nothing."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from messaging import heartbeats, outbox
+from messaging.admin.dashboard import NOTHING, duration, number
+from messaging.heartbeats import BRIDGE, RELAY, Word
+from messaging.models import DeadLetter, KafkaProcess
+from providers.pages import LongList, ReadOnly, badge
+
+COUNTED = 1000  # more than that is "1000+"
+LATE = 30  # seconds: an event that has waited for longer waits for somebody
+COLOURS = {"leads": "success", "reads": "success", "stands by": "info", "waits": "warning"}
+
+
+@admin.register(KafkaProcess)
+class KafkaProcessAdmin(ReadOnly, LongList):
+    list_display = ("role", "state_now", "detail", "partitions_now", "commands", "heard", "host", "pid", "started_at")
+    list_display_links = None
+    list_before_template = "admin/messaging/kafka.html"
+    ordering = ("-role", "-seen_at")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        found = {"title": "Relays and bridges", "cards": _cards(heartbeats.words())}
+        return super().changelist_view(request, {**found, **(extra_context or {})})
+
+    @admin.display(description="State")
+    def state_now(self, row: KafkaProcess) -> SafeString:
+        if not heartbeats.alive(_age(row)):
+            return badge("gone", "danger")
+        return badge(row.state, COLOURS.get(row.state, ""))
+
+    @admin.display(description="Partitions")
+    def partitions_now(self, row: KafkaProcess) -> str:
+        return ", ".join(map(str, row.partitions)) or NOTHING
+
+    @admin.display(description="Commands waiting")
+    def commands(self, row: KafkaProcess) -> str:
+        return NOTHING if row.waiting is None else number(row.waiting)
+
+    @admin.display(description="Heard of")
+    def heard(self, row: KafkaProcess) -> str:
+        return f"{duration(max(0.0, _age(row)))} ago"
+
+
+def _age(row: KafkaProcess) -> float:
+    return (datetime.now(UTC) - row.seen_at).total_seconds()
+
+
+def _cards(words: Sequence[Word]) -> list[dict[str, Any]]:
+    late = outbox.lag()
+    alive = [word for word in words if word.alive]
+    leaders = sum(word.role == RELAY and word.state == "leads" for word in alive)
+    bridges = [word for word in alive if word.role == BRIDGE]
+    waiting = heartbeats.waiting(bridges)
+    letters = DeadLetter.objects.filter(replayed_at=None)[: COUNTED + 1].count()
+    standing = sum(word.role == RELAY for word in alive) - leaders
+    return [
+        _card("relays lead", leaders, f"{standing} more stand by.", "", alarm=leaders != 1),
+        _card(
+            "events waiting",
+            late.events,
+            f"Not in Kafka yet, the oldest for {duration(late.seconds)}.",
+            reverse("admin:messaging_event_changelist"),
+            alarm=late.seconds > LATE,
+        ),
+        _card("bridges", len(bridges), "They share the partitions.", "", alarm=not bridges),
+        _card("commands waiting", waiting, "In the partitions of these bridges, by their own word.", "", alarm=False),
+        _card(
+            "dead letters",
+            letters,
+            "Commands that were not carried out.",
+            f"{reverse('admin:messaging_deadletter_changelist')}?replayed_at__isempty=1",
+            alarm=letters > 0,
+        ),
+    ]
+
+
+def _card(title: str, count: int | None, text: str, link: str, *, alarm: bool) -> dict[str, Any]:
+    shown = (
+        "?" if count is None else f"{COUNTED}+" if title != "commands waiting" and count > COUNTED else number(count)
+    )
+    return {"title": title, "count": shown, "text": text, "link": link, "alarm": alarm}
