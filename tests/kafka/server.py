@@ -67,7 +67,7 @@ class Server:
     """It keeps its data over `kill` and `start`; `close` ends it."""
 
     def __init__(self, directory: Path, class_path: str) -> None:
-        self._directory = directory
+        directory.mkdir(exist_ok=True)
         self._java = [*JAVA, *LOGGED, "-cp", class_path]
         self._process: subprocess.Popen[bytes] | None = None
         self._ports = [free_port() for _ in range(4)]
@@ -100,6 +100,11 @@ class Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
 
     @property
     def runs(self) -> bool:
