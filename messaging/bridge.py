@@ -7,8 +7,8 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -111,7 +111,7 @@ def take(records: Sequence[Incoming]) -> list[Incoming]:
     try:
         found = [_read(record) for record in records]
         commands = [command for command in found if isinstance(command, Command)]
-        with reserved(commands) as rooms, transaction.atomic():
+        with reserved(commands) as rooms, _undone(), transaction.atomic():
             done = iter(carry_out(commands, rooms))
             refusals = [refusal if isinstance(refusal, Refusal) else next(done) for refusal in found]
             for refusal in refusals:
@@ -123,13 +123,29 @@ def take(records: Sequence[Incoming]) -> list[Incoming]:
         raise
     except IdempotencyInProgress as error:
         raise Busy("a request with the same idempotency key is still running") from error
-    except Exception as error:
-        log.exception("unexpected error in a group of commands", extra={"count": len(records)})
+    except Exception as undone:
+        mistake = undone.__cause__ or undone
+        log.error("unexpected error in a group of commands", exc_info=mistake, extra={"count": len(records)})
         if len(records) == 1:
-            _bury(records, [Unreadable("internal_error", type(error).__name__)])
+            _bury(records, [Unreadable("internal_error", type(mistake).__name__)])
             return []
         # One of them is to blame, and the others must not suffer.
         return [waiting for record in records for waiting in take([record])]
+
+
+class _Undone(Refusal):
+    """Its cause is a mistake of ours, by which the transaction of a group was rolled back."""
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """Around a transaction: an error from which it was rolled back for sure is a refusal, which costs no place."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, Refusal):
+        raise
+    except Exception as error:
+        raise _Undone from error
 
 
 def full_lanes() -> list[str]:
