@@ -355,8 +355,8 @@ class KafkaProcess(models.Model):
     waiting = models.BigIntegerField(null=True)  # commands in its partitions that are not taken yet
 
     class Meta:
-        verbose_name = "Kafka process"
-        verbose_name_plural = "Kafka processes"
+        verbose_name = "relay or bridge"
+        verbose_name_plural = "relays and bridges"
 
     def __str__(self) -> str:
         return f"{self.role} {self.host}/{self.pid}"

@@ -12,10 +12,9 @@ from django.utils.safestring import SafeString
 from messaging import heartbeats, outbox
 from messaging.admin.dashboard import NOTHING, duration, number
 from messaging.heartbeats import BRIDGE, RELAY, Word
-from messaging.models import DeadLetter, KafkaProcess
+from messaging.models import KafkaProcess
 from providers.pages import LongList, ReadOnly, badge
 
-COUNTED = 1000  # more than that is "1000+"
 LATE = 30  # seconds: an event that has waited for longer waits for somebody
 COLOURS = {"leads": "success", "reads": "success", "stands by": "info", "waits": "warning"}
 
@@ -25,7 +24,7 @@ class KafkaProcessAdmin(ReadOnly, LongList):
     list_display = ("role", "state_now", "detail", "partitions_now", "commands", "heard", "host", "pid", "started_at")
     list_display_links = None
     list_before_template = "admin/messaging/kafka.html"
-    ordering = ("-role", "-seen_at")
+    ordering = ("-role", "state", "-seen_at")
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         found = {"title": "Relays and bridges", "cards": _cards(heartbeats.words())}
@@ -58,33 +57,27 @@ def _cards(words: Sequence[Word]) -> list[dict[str, Any]]:
     late = outbox.lag()
     alive = [word for word in words if word.alive]
     leaders = sum(word.role == RELAY and word.state == "leads" for word in alive)
+    standing = sum(word.role == RELAY for word in alive) - leaders
     bridges = [word for word in alive if word.role == BRIDGE]
     waiting = heartbeats.waiting(bridges)
-    letters = DeadLetter.objects.filter(replayed_at=None)[: COUNTED + 1].count()
-    standing = sum(word.role == RELAY for word in alive) - leaders
+    oldest = f"Not in Kafka yet, the oldest for {duration(late.seconds)}." if late.events else "All are in Kafka."
     return [
-        _card("relays lead", leaders, f"{standing} more stand by.", "", alarm=leaders != 1),
+        _card("relays lead", number(leaders), f"{standing} more stand by.", alarm=leaders != 1),
         _card(
             "events waiting",
-            late.events,
-            f"Not in Kafka yet, the oldest for {duration(late.seconds)}.",
-            reverse("admin:messaging_event_changelist"),
+            f"{outbox.COUNTED}+" if late.events > outbox.COUNTED else number(late.events),
+            oldest,
+            link=reverse("admin:messaging_event_changelist"),
             alarm=late.seconds > LATE,
         ),
-        _card("bridges", len(bridges), "They share the partitions.", "", alarm=not bridges),
-        _card("commands waiting", waiting, "In the partitions of these bridges, by their own word.", "", alarm=False),
+        _card("bridges", number(len(bridges)), "They share the partitions.", alarm=not bridges),
         _card(
-            "dead letters",
-            letters,
-            "Commands that were not carried out.",
-            f"{reverse('admin:messaging_deadletter_changelist')}?replayed_at__isempty=1",
-            alarm=letters > 0,
+            "commands waiting",
+            "?" if waiting is None else number(waiting),
+            "In the partitions of these bridges, by their own word.",
         ),
     ]
 
 
-def _card(title: str, count: int | None, text: str, link: str, *, alarm: bool) -> dict[str, Any]:
-    shown = (
-        "?" if count is None else f"{COUNTED}+" if title != "commands waiting" and count > COUNTED else number(count)
-    )
-    return {"title": title, "count": shown, "text": text, "link": link, "alarm": alarm}
+def _card(title: str, count: str, text: str, *, link: str = "", alarm: bool = False) -> dict[str, Any]:
+    return {"title": title, "count": count, "text": text, "link": link, "alarm": alarm}

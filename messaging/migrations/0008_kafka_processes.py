@@ -26,8 +26,8 @@ class Migration(migrations.Migration):
                 ('waiting', models.BigIntegerField(null=True)),
             ],
             options={
-                'verbose_name': 'Kafka process',
-                'verbose_name_plural': 'Kafka processes',
+                'verbose_name': 'relay or bridge',
+                'verbose_name_plural': 'relays and bridges',
             },
         ),
         migrations.AddIndex(

@@ -33,6 +33,13 @@ def test_the_commands_are_carried_out():
     assert (Message.objects.get().status, DeadLetter.objects.count()) == ("cancelled", 0)
 
 
+def test_the_page_the_tests_and_the_compose_file_have_one_version():
+    image = re.search(r"apache/kafka:(\S+)", (BASE_DIR / "docker-compose.yml").read_text())[1]
+
+    assert f"<version>{image}</version>" in (BASE_DIR / "tests" / "kafka" / "pom.xml").read_text()
+    assert f"Apache Kafka {image.rpartition('.')[0]}" in PAGE
+
+
 def test_every_type_of_event_and_command_is_named():
     for entry in schema.catalogue():
         name = entry["type"] if entry["type"].startswith("messaging.") else entry["type"].rpartition(".")[2]
