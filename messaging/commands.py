@@ -187,7 +187,7 @@ def _above(command: Command) -> Refusal | None:
     """Carried out by an app above this one (settings.COMMANDS_ABOVE)."""
     carry: Callable[[Caller, Any], None] = import_string(settings.COMMANDS_ABOVE[command.type])
 
-    def work(_: Claim | None) -> Answer:
+    def work(*_: object) -> Answer:
         carry(command.caller, command.data)
         return Answer(200, {})
 
