@@ -38,6 +38,6 @@ WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
 # Every command handles SIGTERM itself and starts no shell, so that PID 1 needs no helper.
-CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--http", "1", "--no-ws", \
-     "--workers", "1", "--blocking-threads", "1", "--blocking-threads-idle-timeout", "600", \
-     "--workers-kill-timeout", "20", "--log-config", "config/granian.json", "config.wsgi:application"]
+CMD ["granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", "--http", "1", "--no-ws", \
+     "--workers", "1", "--workers-kill-timeout", "20", \
+     "--log-config", "config/granian.json", "config.asgi:application"]

@@ -10,16 +10,12 @@ import psycopg
 from pika.exceptions import ChannelClosedByBroker
 
 from benchmarks.world import World, await_answer
-from config.local import postgres
+from config.local import postgres, web
 from messaging.states import LANES
 from providers.simulator.config import load as load_carriers
 from tests.fleet import Process, wait_for
 
 CORES = os.cpu_count() or 1
-GRANIAN = (
-    *("-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--http", "1", "--no-ws", "--workers", str(CORES)),
-    *("--blocking-threads", "1", "--blocking-threads-idle-timeout", "600", "--workers-kill-timeout", "10"),
-)
 
 
 class Fleet:
@@ -28,7 +24,6 @@ class Fleet:
     All fleets of a run share its broker.
     """
 
-    application: str
     groups: tuple[str, str]  # what its web processes and its workers are called in the figures
     table: str  # of its messages
     earlier: dict[str, list[str]]  # status -> what a message short of it looks like; partial indexes answer
@@ -45,7 +40,7 @@ class Fleet:
         world.fleets.append(self)
 
     def __enter__(self) -> "Fleet":
-        self.web = [self.start(self.groups[0], *GRANIAN, "--port", str(self.port), self.application)]
+        self.web = [self.start(self.groups[0], *self.web_command())]
         await_answer(self.web[0], f"http://127.0.0.1:{self.port}/ready")
         return self
 
@@ -59,6 +54,9 @@ class Fleet:
 
     def prepare(self) -> None:
         """Tables and rows that the processes need."""
+        raise NotImplementedError
+
+    def web_command(self) -> list[str]:
         raise NotImplementedError
 
     def start_workers(self) -> list[Process]:
@@ -102,7 +100,6 @@ class Fleet:
 class Ours(Fleet):
     """The product as in production: a worker per lane, one more for the lane under load, a sweeper."""
 
-    application = "config.wsgi:application"
     groups = ("web", "workers")
     table = "messaging_message"
     earlier = {
@@ -120,6 +117,9 @@ class Ours(Fleet):
         file = self.world.directory / "provision.toml"
         file.write_text(provisioning())
         self.world.run("manage.py", "provision", str(file), **self.environment)
+
+    def web_command(self) -> list[str]:
+        return web.command(self.port, workers=CORES)
 
     def start_workers(self) -> list[Process]:
         options = ("--processes", "1", "--threads", "2", "--worker-shutdown-timeout", "20000")
@@ -147,7 +147,6 @@ class Ours(Fleet):
 class Naive(Fleet):
     """benchmarks/naive: 2 worker processes of 8 threads, dramatiq's usual size on two cores."""
 
-    application = "benchmarks.naive.wsgi:application"
     groups = ("naive web", "naive workers")
     table = "naive_message"
     earlier = {"sent": ["status = 'queued'"]}
@@ -155,6 +154,13 @@ class Naive(Fleet):
     def prepare(self) -> None:
         self.environment["DJANGO_SETTINGS_MODULE"] = "benchmarks.naive.settings"
         self.world.run("-m", "django", "migrate", "--run-syncdb", "--verbosity", "0", **self.environment)
+
+    def web_command(self) -> list[str]:
+        return [
+            *("-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--http", "1"),
+            *("--no-ws", "--workers", str(CORES), "--blocking-threads", "1", "--blocking-threads-idle-timeout", "600"),
+            *("--workers-kill-timeout", "10", "benchmarks.naive.wsgi:application"),
+        ]
 
     def start_workers(self) -> list[Process]:
         return [self.start("naive-worker", "-m", "django", "rundramatiq", "--processes", str(CORES), "--threads", "8")]

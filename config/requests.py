@@ -36,7 +36,7 @@ class RequestMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
-        own = request.META["HTTP_X_REQUEST_ID"] = _id(request.META.get("HTTP_X_REQUEST_ID", ""))
+        own = request.META["HTTP_X_REQUEST_ID"] = own_id(request.META.get("HTTP_X_REQUEST_ID", ""))
         token = request_id.set(own)
         try:
             response = self._get_response(request)
@@ -80,7 +80,7 @@ class Common(CommonMiddleware):
         return response
 
 
-def _id(given: str) -> str:
+def own_id(given: str) -> str:
     """What a caller sends may be anything: it is printed only if it is harmless and no phone number."""
     if given and _SAFE.fullmatch(given) and mask(given, NUMBERS) == given:
         return given
@@ -88,24 +88,23 @@ def _id(given: str) -> str:
 
 
 def _log(request: HttpRequest, response: HttpResponseBase, seconds: float) -> None:
-    status = response.status_code
-    level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR
-    if not log.isEnabledFor(level):
-        return
     match, length = request.resolver_match, request.META.get("CONTENT_LENGTH") or "0"
     key_id = getattr(request, "auth", None)  # set with the user by REST framework
-    log.log(
-        level,
-        "request",
-        extra={
-            "method": request.method if request.method in METHODS else "other",
-            "route": match and match.route,  # the pattern: a path or a query may hold a number
-            "status": status,
-            "duration_ms": round(seconds * 1000, 1),
-            "client": cast(Caller, request.user).slug if key_id else None,
-            "key_id": key_id,
-            "message_id": request.META.get("messaging.message_id") or (match and match.kwargs.get("message_id")),
-            "bytes_in": int(length) if length.isdecimal() else None,
-            "bytes_out": len(response.content) if isinstance(response, HttpResponse) else None,
-        },
+    log_request(
+        method=request.method if request.method in METHODS else "other",
+        route=match and match.route,  # the pattern: a path or a query may hold a number
+        status=response.status_code,
+        seconds=seconds,
+        client=cast(Caller, request.user).slug if key_id else None,
+        key_id=key_id,
+        message_id=request.META.get("messaging.message_id") or (match and match.kwargs.get("message_id")),
+        bytes_in=int(length) if length.isdecimal() else None,
+        bytes_out=len(response.content) if isinstance(response, HttpResponse) else None,
     )
+
+
+def log_request(*, status: int, seconds: float, **fields: Any) -> None:
+    """The one line of a request; the names of its fields are those of `config.logs.FIELDS`."""
+    level = logging.INFO if status < 400 else logging.WARNING if status < 500 else logging.ERROR
+    if log.isEnabledFor(level):
+        log.log(level, "request", extra={"status": status, "duration_ms": round(seconds * 1000, 1), **fields})

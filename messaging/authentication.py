@@ -34,29 +34,42 @@ _used: dict[str, float] = {}
 
 
 class ApiKeyAuthentication(BaseAuthentication):
-    """`Authorization: Bearer mx_live_<id>_<secret>`; `request.user` is then the Caller."""
+    """`request.user` is then the Caller, `request.auth` the key's id."""
 
     def authenticate(self, request: Request) -> tuple[Caller, str]:
-        scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
-        parts = clients.split_key(token.strip()) if scheme.lower() == "bearer" else None
-        if parts is None:
-            raise Unauthenticated("Send the header `Authorization: Bearer <API key>`.")
-        key_id, secret = parts
-        # A key that was made a moment ago is not in this process's table yet.
-        key = clients.keys.get().get(key_id) or clients.keys.get(fresh=True).get(key_id)
-        given = clients.hash_secret(secret)
-        if key is None or not hmac.compare_digest(key.secret_hash, given):
-            raise Unauthenticated
-        _check(key, _address(request))
-        _note_use(key_id)
-        return key.caller, key_id
+        address = str(request.META.get("REMOTE_ADDR", ""))
+        passed = request.headers.get("X-Forwarded-For", "")
+        return authenticate(request.META.get("HTTP_AUTHORIZATION", ""), caller_address(address, passed))
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
 
 
+def authenticate(authorization: str, address: str) -> tuple[Caller, str]:
+    """Who presents `Bearer mx_live_<id>_<secret>`, and the key's id. Raises one of REFUSALS."""
+    scheme, _, token = authorization.partition(" ")
+    parts = clients.split_key(token.strip()) if scheme.lower() == "bearer" else None
+    if parts is None:
+        raise Unauthenticated("Send the header `Authorization: Bearer <API key>`.")
+    key_id, secret = parts
+    # A key that was made a moment ago is not in this process's table yet.
+    key = clients.keys.get().get(key_id) or clients.keys.get(fresh=True).get(key_id)
+    given = clients.hash_secret(secret)
+    if key is None or not hmac.compare_digest(key.secret_hash, given):
+        raise Unauthenticated
+    _check(key, address)
+    _note_use(key_id)
+    return key.caller, key_id
+
+
 def caller_of(request: Request) -> Caller:
     return cast(Caller, request.user)
+
+
+def require(caller: Caller, scope: str) -> None:
+    """Raises MissingScope."""
+    if scope not in caller.scopes:
+        raise MissingScope(f"It needs the scope {scope}.")
 
 
 class HasScope(BasePermission):
@@ -65,17 +78,17 @@ class HasScope(BasePermission):
     def has_permission(self, request: Request, view: "APIView") -> bool:
         # HEAD is a GET whose body is thrown away.
         needed = getattr(view, "scopes", {}).get("GET" if request.method == "HEAD" else request.method)
-        if needed and needed not in caller_of(request).scopes:
-            raise MissingScope(f"It needs the scope {needed}.")
+        if needed:
+            require(caller_of(request), needed)
         return True
 
 
-def _address(request: Request) -> str:
-    """Who connected to the outermost proxy of ours; what stands further left in the header is the caller's own word."""
+def caller_address(connected: str, passed: str) -> str:
+    """Who connected to the outermost proxy of ours; what stands further left in X-Forwarded-For is anybody's word."""
     if not settings.PROXIES:
-        return str(request.META.get("REMOTE_ADDR", ""))
-    passed = request.headers.get("X-Forwarded-For", "").split(",")
-    return passed[-settings.PROXIES].strip() if len(passed) >= settings.PROXIES else ""
+        return connected
+    addresses = passed.split(",")
+    return addresses[-settings.PROXIES].strip() if len(addresses) >= settings.PROXIES else ""
 
 
 def _check(key: Key, address: str) -> None:

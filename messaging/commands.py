@@ -1,9 +1,8 @@
 """What the commands topic asks for: read strictly, carried out by the same stages as a request over HTTP."""
 
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -23,17 +22,14 @@ from messaging.errors import (
     Refusal,
     UnknownObject,
 )
-from messaging.idempotency import Answer, Claim
+from messaging.idempotency import Answer
+from messaging.intake import Rooms
 from messaging.models import DeadLetter
-from messaging.quotas import Room
 from providers.sql import rows
 
 SEND, CANCEL = "messaging.message.send", "messaging.message.cancel"
 TYPES = (SEND, CANCEL, *settings.COMMANDS_ABOVE)
 LIMIT = settings.SINGLE_BODY_LIMIT + 4096  # bytes: the body of a POST and its envelope
-
-
-Rooms = Mapping[uuid.UUID, Room]
 
 
 class Unreadable(Refusal):
@@ -95,13 +91,9 @@ def claimed_source(value: bytes | None) -> uuid.UUID | None:
     return source.caller.id if source else None
 
 
-@contextmanager
-def reserved(commands: Sequence[Command]) -> Iterator[Rooms]:
+def reserved(commands: Sequence[Command]) -> AbstractContextManager[Rooms]:
     """Places under the limits of their clients, to be taken before the transaction begins."""
-    wanted = Counter(command.caller.id for command in commands if command.type == SEND)
-    callers = {command.caller.id: command.caller for command in commands}  # its limits may change between two commands
-    with ExitStack() as stack:
-        yield {client: stack.enter_context(quotas.reserve(callers[client], n)) for client, n in wanted.items()}
+    return quotas.reserve_each(command.caller for command in commands if command.type == SEND)
 
 
 def carry_out(commands: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
@@ -154,22 +146,14 @@ def _caller(slug: str) -> Caller:
 
 
 def _send(run: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
-    found: list[Refusal | None] = [None] * len(run)
-    by_client: dict[uuid.UUID, list[int]] = {}
-    for index, command in enumerate(run):
-        by_client.setdefault(command.caller.id, []).append(index)
-    for client_id, indices in sorted(by_client.items()):
-        requests = [(run[i].id, run[i].data) for i in indices]
-        answers = intake.accept_each(run[indices[0]].caller, requests, rooms[client_id])
-        for index, answer in zip(indices, answers, strict=True):
-            found[index] = answer if isinstance(answer, Refusal) else None
-    return found
+    requests = [intake.Request(command.caller, command.data, command.id) for command in run]
+    return intake.accept_untold(requests, rooms)
 
 
 def _cancel(command: Command) -> Refusal | None:
     caller, data = command.caller, command.data
 
-    def work(_: Claim | None) -> Answer:
+    def work() -> Answer:
         message_id = uuid.UUID(data["id"]) if "id" in data else _sent_by(caller, data["command_id"])
         cancellation.cancel(caller, message_id)
         return Answer(200, {"id": str(message_id)})
@@ -187,7 +171,7 @@ def _above(command: Command) -> Refusal | None:
     """Carried out by an app above this one (settings.COMMANDS_ABOVE)."""
     carry: Callable[[Caller, Any], None] = import_string(settings.COMMANDS_ABOVE[command.type])
 
-    def work(*_: object) -> Answer:
+    def work() -> Answer:
         carry(command.caller, command.data)
         return Answer(200, {})
 

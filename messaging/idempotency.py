@@ -3,12 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from messaging.clients import Caller
@@ -20,7 +22,7 @@ from messaging.errors import (
     InvalidRequest,
     Refusal,
 )
-from providers.sql import records, rows
+from providers.sql import rows
 
 KEY = re.compile(r'"[\x21\x23-\x7e]{1,255}"|[\x21-\x7e]{1,255}')
 KEEP_ANSWERS = "7 days"
@@ -41,189 +43,98 @@ class Answer:
 class Claim:
     """What a request is known by."""
 
+    client_id: uuid.UUID
     key: str
     fingerprint: bytes
 
+    @property
+    def name(self) -> tuple[uuid.UUID, str]:
+        return self.client_id, self.key
 
-def once(
-    caller: Caller,
-    operation: str,
-    data: Any,
-    key: str | None,
-    work: Callable[[Claim | None], Answer],
-    *,
-    keeps: bool = False,
-) -> Answer:
+
+def claim_of(caller: Caller, operation: str, data: Any, key: str | None) -> Claim | None:
+    """None without a key. Raises InvalidRequest for a bad one, InvalidJson for data too deep to compare."""
+    return None if key is None else Claim(caller.id, read_key(key), _fingerprint(operation, data))
+
+
+def once(caller: Caller, operation: str, data: Any, key: str | None, work: Callable[[], Answer]) -> Answer:
     """Does the work and stores its answer in one transaction, or gives the answer that the first request got.
 
     A request is its operation and its data. Without a key the work is simply done. What `work` raises
-    leaves the key free. `keeps`: the work is one statement, which has `keep` in it. Raises IdempotencyMismatch,
-    IdempotencyInProgress, InvalidRequest for a bad key.
+    leaves the key free. Raises IdempotencyMismatch, IdempotencyInProgress, InvalidRequest for a bad key.
     """
-    if key is None:
-        return work(None)
-    claim = Claim(read_key(key), _fingerprint(operation, data))
+    claim = claim_of(caller, operation, data, key)
+    if claim is None:
+        return work()
     # The key comes last, with its answer: nearly every request is the first, and a repeat's work is undone.
     try:
-        if keeps and not connection.in_atomic_block:
-            return work(claim)
-        with transaction.atomic():
-            answer = work(claim)
-            if not keeps:
-                rows(_KEEP, claim_params(caller, claim, answer))
+        with in_progress(), transaction.atomic():
+            answer = work()
+            rows(_KEEP, {**_known_by(claim), "status": answer.status, "answer": orjson.dumps(answer.body).decode()})
             return answer
     except IntegrityError as error:
         if not isinstance(error.__cause__, UniqueViolation) or error.__cause__.diag.constraint_name != ONE_KEY:
             raise
-        return _replay(claim.fingerprint, _first(caller, claim.key))
+        return _repeated(claim)
+    except Refusal as refusal:
+        return _repeated(claim, refusal)
+
+
+def _repeated(claim: Claim, otherwise: Refusal | None = None) -> Answer:
+    found = replays({0: claim}).get(0, otherwise or key_is_taken())
+    if isinstance(found, Refusal):
+        raise found
+    return found
+
+
+@contextmanager
+def in_progress() -> Iterator[None]:
+    """Whose twin runs for longer than LOCK_WAIT is told so. Raises IdempotencyInProgress."""
+    try:
+        yield
     except OperationalError as error:
         if isinstance(error.__cause__, LockNotAvailable):
-            raise IdempotencyInProgress("Ask again in a second.", retry_after=1) from error
+            raise key_is_taken() from error
         raise
-    except Refusal:
-        first = _first(caller, claim.key)
-        if first is None:
-            raise
-        return _replay(claim.fingerprint, first)
+
+
+def key_is_taken() -> IdempotencyInProgress:
+    """By a twin whose answer is not to be seen."""
+    return IdempotencyInProgress("Ask again in a second.", retry_after=1)
 
 
 ONE_KEY = "one_idempotency_key_per_client"
+# A concurrent twin waits here until the first one has committed, for LOCK_WAIT at most, and then fails by ONE_KEY.
+_KEEP = f"""
+INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, status, body, expires_at)
+SELECT %(client)s, %(key)s, %(fingerprint)s, %(status)s, %(answer)s::jsonb,
+  clock_timestamp() + interval '{KEEP_ANSWERS}'
+FROM set_config('lock_timeout', '{LOCK_WAIT}', true)
+"""  # noqa: S608  literals of this module
 
 
-def keep(answer: str, source: str) -> str:
-    """INSERT of the key with its answer, an SQL expression over `source`. A concurrent twin waits in it until the
-    first one has committed, for LOCK_WAIT at most, and then fails by ONE_KEY. Needs `claim_params`."""
-    return f"""
-    INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, status, body, expires_at)
-    SELECT %(client)s, %(key)s, %(fingerprint)s, %(status)s, {answer}, clock_timestamp() + interval '{KEEP_ANSWERS}'
-    FROM {source}, set_config('lock_timeout', %(wait)s, true)"""  # noqa: S608  literals of this module
+def _known_by(claim: Claim) -> dict[str, Any]:
+    return {"client": claim.client_id, "key": claim.key, "fingerprint": claim.fingerprint}
 
 
-def claim_params(caller: Caller, claim: Claim, answer: Answer) -> dict[str, Any]:
-    key = {"key": claim.key, "fingerprint": claim.fingerprint, "status": answer.status}
-    return {"client": caller.id, **key, "answer": orjson.dumps(answer.body).decode(), "wait": LOCK_WAIT}
-
-
-_KEEP = keep("%(answer)s::jsonb", "(SELECT) one")
-
-
-def _first(caller: Caller, key: str) -> Sequence[Any] | None:
-    """Fingerprint, status and body of the first answer."""
+def replays(claims: Mapping[int, Claim]) -> dict[int, Answer | Refusal]:
+    """By index, for those whose key was used before: the first answer, or that it was to another request."""
+    if not claims:
+        return {}
     found = rows(
-        "SELECT fingerprint, status, body::text FROM messaging_idempotencykey "
-        "WHERE client_id = %(client)s AND key = %(key)s",
-        {"client": caller.id, "key": key},
-    )
-    return found[0] if found else None
-
-
-def once_each(
-    caller: Caller,
-    operation: str,
-    requests: Sequence[tuple[str, Any]],
-    work: Callable[[list[Any]], list[Answer | Refusal]],
-) -> list[Answer | Refusal]:
-    """Many requests, each a key and its data, by the rules of `once`, with one statement for each of its steps.
-
-    `work` gets the data that is to be done and gives a result for each; a refusal leaves its key free.
-    """
-    results: dict[int, Answer | Refusal] = {}
-    waiting: list[_Keyed] = []
-    for index, (key, data) in enumerate(requests):
-        try:
-            waiting.append(_Keyed(index, read_key(key), _fingerprint(operation, data), data))
-        except Refusal as refusal:
-            results[index] = refusal
-    with transaction.atomic():
-        while waiting:  # a key that is there twice: the second one is a repeat of the first
-            firsts = {request.key: request for request in reversed(waiting)}
-            waiting = [request for request in waiting if firsts[request.key] is not request]
-            results |= _round(caller, sorted(firsts.values(), key=lambda request: request.index), work)
-    return [results[index] for index in range(len(requests))]
-
-
-@dataclass(frozen=True, slots=True)
-class _Keyed:
-    index: int
-    key: str
-    fingerprint: bytes
-    data: Any
-
-
-def _round(
-    caller: Caller, requests: list[_Keyed], work: Callable[[list[Any]], list[Answer | Refusal]]
-) -> dict[int, Answer | Refusal]:
-    taken = _take(caller, requests)
-    fresh = [request for request in requests if request.key in taken]
-    results: dict[int, Answer | Refusal] = {}
-    if known := [request for request in requests if request.key not in taken]:
-        results |= _replays(caller, known)
-    if not fresh:
-        return results
-    done = list(zip(fresh, work([request.data for request in fresh]), strict=True))
-    rows(
         """
-        UPDATE messaging_idempotencykey i SET status = r.status, body = r.body
-        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(key text, status int, body jsonb)
-        WHERE i.client_id = %(client)s AND i.key = r.key""",
-        {
-            "client": caller.id,
-            "rows": records(
-                {"key": request.key, "status": answer.status, "body": answer.body}
-                for request, answer in done
-                if isinstance(answer, Answer)
-            ),
-        },
+        SELECT client_id, key, fingerprint, status, body::text FROM messaging_idempotencykey
+        WHERE (client_id, key) IN (SELECT * FROM unnest(%(clients)s::uuid[], %(keys)s::text[]))""",
+        {"clients": [c.client_id for c in claims.values()], "keys": [c.key for c in claims.values()]},
     )
-    if refused := [request.key for request, answer in done if isinstance(answer, Refusal)]:
-        rows(
-            "DELETE FROM messaging_idempotencykey WHERE client_id = %(client)s AND key = ANY(%(keys)s)",
-            {"client": caller.id, "keys": refused},
-        )
-    return results | {request.index: answer for request, answer in done}
+    first = {(client, key): rest for client, key, *rest in found}
+    known = {index: first.get(claim.name) for index, claim in claims.items()}
+    return {index: _replay(claims[index], *stored) for index, stored in known.items() if stored}
 
 
-def _take(caller: Caller, requests: list[_Keyed]) -> set[str]:
-    """The keys that were free; in their order, so that two groups wait for each other but never deadlock."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-    found = rows(
-        f"""
-        INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, expires_at)
-        SELECT %(client)s, key, fingerprint, clock_timestamp() + interval '{KEEP_ANSWERS}'
-        FROM unnest(%(keys)s::text[], %(fingerprints)s::bytea[]) AS r(key, fingerprint) ORDER BY key
-        ON CONFLICT (client_id, key) DO NOTHING RETURNING key""",  # noqa: S608  literals of this module
-        {
-            "client": caller.id,
-            "keys": [request.key for request in requests],
-            "fingerprints": [request.fingerprint for request in requests],
-        },
-    )
-    return {key for (key,) in found}
-
-
-def _replays(caller: Caller, requests: list[_Keyed]) -> dict[int, Answer | Refusal]:
-    found = rows(
-        "SELECT key, fingerprint, status, body::text FROM messaging_idempotencykey "
-        "WHERE client_id = %(client)s AND key = ANY(%(keys)s)",
-        {"client": caller.id, "keys": [request.key for request in requests]},
-    )
-    stored = {key: rest for key, *rest in found}
-    results: dict[int, Answer | Refusal] = {}
-    for request in requests:
-        try:
-            results[request.index] = _replay(request.fingerprint, stored.get(request.key))
-        except Refusal as refusal:
-            results[request.index] = refusal
-    return results
-
-
-def _replay(fingerprint: bytes, stored: Sequence[Any] | None) -> Answer:
-    if stored is None:  # purged between the two statements
-        raise IdempotencyInProgress("Ask again in a second.", retry_after=1)
-    first, status, body = stored
-    if bytes(first) != fingerprint:
-        raise IdempotencyMismatch("Use a new key for another request.")
+def _replay(claim: Claim, fingerprint: bytes, status: int, body: str) -> Answer | Refusal:
+    if bytes(fingerprint) != claim.fingerprint:
+        return IdempotencyMismatch("Use a new key for another request.")
     return Answer(status, orjson.loads(body), replayed=True)
 
 

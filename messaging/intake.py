@@ -1,8 +1,9 @@
 """The one way in. Every door translates its request and calls `accept` or `accept_many`."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,17 @@ from messaging import drafts, quotas, tasks, texts
 from messaging.clients import Caller
 from messaging.drafts import MAX_SEGMENTS, Draft
 from messaging.errors import FieldError, InvalidRequest, MissingScope, NoRoute, Refusal, Suppressed
-from messaging.idempotency import Answer, Claim, claim_params, keep, once, once_each
+from messaging.idempotency import (
+    KEEP_ANSWERS,
+    LOCK_WAIT,
+    Answer,
+    Claim,
+    claim_of,
+    in_progress,
+    key_is_taken,
+    once,
+    replays,
+)
 from messaging.models import rfc3339, uuid7
 from messaging.moves import EVENT_DATA
 from messaging.quotas import Room, reserve
@@ -29,10 +40,20 @@ REFUSALS = (InvalidRequest, MissingScope, NoRoute, Suppressed, *quotas.REFUSALS)
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A message that a client asks for, as its door has read it; with a key it is done once."""
+
+    caller: Caller
+    data: Any = field(repr=False)
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
-    """A draft with its text, its segments and its price."""
+    """A draft with its text, its segments and its price, and what its request is known by."""
 
     id: uuid.UUID
+    client_id: uuid.UUID
     draft: Draft
     text: str
     encoding: str
@@ -40,6 +61,7 @@ class Prepared:
     sender: str
     cost: Decimal
     currency: str
+    claim: Claim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +74,19 @@ class Stored:
     expires_at: datetime
 
 
+Rooms = Mapping[uuid.UUID, Room]
+
+
 def accept(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
     """Accepts one message: a durable row and its event before the answer, a hint to the workers after it.
 
     Raises Refusal; then nothing is stored.
     """
-
-    def work(claim: Claim | None) -> Answer:
-        (result,) = _accept(caller, [data], room, claim)
+    with reserve(caller, 1) as room, in_progress():
+        (result,) = accept_each([Request(caller, data, idempotency_key)], {caller.id: room})
         if isinstance(result, Refusal):
             raise result
-        return Answer(202, _body(result))
-
-    with reserve(caller, 1) as room:
-        return _counted(once(caller, "message", data, idempotency_key, work, keeps=True), room)
+        return result
 
 
 def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
@@ -74,8 +95,8 @@ def accept_batch(caller: Caller, data: Any, *, idempotency_key: str | None = Non
     Raises Refusal where there is no list to read, and where a limit leaves no room for any; then nothing is stored.
     """
 
-    def work(_: Claim | None) -> Answer:
-        found = _accept(caller, drafts.read_batch(data), room)
+    def work() -> Answer:
+        found = _accept_items(caller, drafts.read_batch(data), room)
         if room.refusal in found and not room.places:
             raise room.refusal
         results = [
@@ -98,23 +119,25 @@ def _counted(answer: Answer, room: Room) -> Answer:
     return answer
 
 
-def accept_each(caller: Caller, requests: Sequence[tuple[str, Any]], room: Room) -> list[Answer | Refusal]:
-    """Accepts what is right of many, each under its own idempotency key; a result for each, in their order.
+def accept_each(requests: Sequence[Request], rooms: Rooms) -> list[Answer | Refusal]:
+    """Accepts what is right of many, by any clients, each under its own key; a result for each, in their order.
 
-    `room` is reserved by who opens the transaction, and may serve several of these calls.
+    `rooms` are reserved by who opens the transaction, and may serve several of these calls. OperationalError by
+    LockNotAvailable: a twin of one of them has been running for LOCK_WAIT; nothing is stored.
     """
+    found = _accept(requests, rooms)
+    return [Answer(202, _body(result)) if isinstance(result, Stored) else result for result in found]
 
-    def work(items: list[Any]) -> list[Answer | Refusal]:
-        found = _accept(caller, items, room)
-        return [result if isinstance(result, Refusal) else Answer(202, _body(result)) for result in found]
 
-    return once_each(caller, "message", requests, work)
+def accept_untold(requests: Sequence[Request], rooms: Rooms) -> list[Refusal | None]:
+    """As `accept_each`, for a door that tells nobody what was accepted: the answers are kept, and not made twice."""
+    return [result if isinstance(result, Refusal) else None for result in _accept(requests, rooms)]
 
 
 def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusal]:
     """Accepts what is right of many, in one statement; gives an id or a refusal for each, in their order."""
     with reserve(caller, len(items)) as room:
-        results = _accept(caller, items, room)
+        results = _accept_items(caller, items, room)
     return [result if isinstance(result, Refusal) else result.prepared.id for result in results]
 
 
@@ -122,33 +145,67 @@ def accept_draft(caller: Caller, draft: Draft, room: Room) -> Stored:
     """Accepts what another app has drafted, in the caller's transaction and in `room`. Raises Refusal."""
     if room.places <= room.spent and room.refusal:
         raise room.refusal
-    stored = _insert(caller, [prepare(caller, draft)], None)
-    if not stored:
+    (stored,) = _insert([prepare(caller, draft)])
+    if not isinstance(stored, Stored):
         raise Suppressed
     room.spent += 1
-    return next(iter(stored.values()))
+    return stored
 
 
-def _accept(caller: Caller, items: Sequence[Any], room: Room, claim: Claim | None = None) -> list[Stored | Refusal]:
-    """`claim`: of the one item that there is then; its answer is stored with it."""
-    results: list[Prepared | Refusal] = []
-    for data in items:
+def _accept_items(caller: Caller, items: Sequence[Any], room: Room) -> list[Stored | Refusal]:
+    found = _accept([Request(caller, data) for data in items], {caller.id: room})
+    return [result for result in found if not isinstance(result, Answer)]  # without keys nothing is a repeat
+
+
+def _accept(requests: Sequence[Request], rooms: Rooms) -> list[Stored | Answer | Refusal]:
+    """An Answer is the one that the first request under that key got, once more."""
+    results: dict[int, Stored | Answer | Refusal] = {}
+    waiting: list[tuple[int, Prepared]] = []
+    claims: dict[int, Claim] = {}
+    for index, request in enumerate(requests):
         try:
-            results.append(prepare(caller, drafts.read(data)))
+            claim = claim_of(request.caller, "message", request.data, request.key)
+            if claim:
+                claims[index] = claim
+            waiting.append((index, prepare(request.caller, drafts.read(request.data), claim)))
         except Refusal as refusal:
-            results.append(refusal)
-    prepared = [result for result in results if isinstance(result, Prepared)]
-    free = room.places - room.spent
-    stored = _insert(caller, prepared[:free], claim)
-    room.spent += len(stored)
-    beyond = {item.id: room.refusal for item in prepared[free:]}
-    return [
-        result if isinstance(result, Refusal) else stored.get(result.id) or beyond.get(result.id) or Suppressed()
-        for result in results
-    ]
+            results[index] = refusal
+    while waiting:  # again only where a limit kept some waiting for places that repeats did not need after all
+        now, waiting = _fitting(waiting, rooms)
+        if not now:
+            results |= {index: rooms[item.client_id].refusal or Suppressed() for index, item in waiting}
+            break
+        for (index, item), stored in zip(now, _insert([item for _, item in now]), strict=True):
+            results[index] = stored
+            rooms[item.client_id].spent += isinstance(stored, Stored)
+    results |= _before(results, claims)
+    return [results[index] for index in range(len(requests))]
 
 
-def prepare(caller: Caller, draft: Draft) -> Prepared:
+def _before(
+    results: Mapping[int, Stored | Answer | Refusal], claims: Mapping[int, Claim]
+) -> dict[int, Answer | Refusal]:
+    """Who is refused may have been accepted before: then that is the answer. What came after it in its group is not."""
+    ours = {claims[i].name: i for i, result in results.items() if i in claims and isinstance(result, Stored)}
+    return replays({i: c for i, c in claims.items() if isinstance(results[i], Refusal) and ours.get(c.name, i) <= i})
+
+
+def _fitting(
+    waiting: list[tuple[int, Prepared]], rooms: Rooms
+) -> tuple[list[tuple[int, Prepared]], list[tuple[int, Prepared]]]:
+    """Those for which their clients have places, and the others."""
+    taken: Counter[uuid.UUID] = Counter()
+    now: list[tuple[int, Prepared]] = []
+    later: list[tuple[int, Prepared]] = []
+    for index, item in waiting:
+        room = rooms[item.client_id]
+        fits = taken[item.client_id] < room.places - room.spent
+        taken[item.client_id] += fits
+        (now if fits else later).append((index, item))
+    return now, later
+
+
+def prepare(caller: Caller, draft: Draft, claim: Claim | None = None) -> Prepared:
     """Fills in text, segments, sender and price. Raises Refusal."""
     if draft.message_class == MessageClass.OTP and "otp" not in caller.scopes:
         raise MissingScope("Messages of class otp need the scope otp.")
@@ -174,87 +231,110 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
     best = next((candidate for candidate in found if candidate.usable), None)
     if best is None or best.total is None:
         raise NoRoute(f"There is no provider with a price for {draft.country}.")
-    return Prepared(uuid7(), draft, text, measured.name, measured.segments, sender, best.total, best.currency)
+    return Prepared(
+        id=uuid7(),
+        client_id=caller.id,
+        draft=draft,
+        text=text,
+        encoding=measured.name,
+        segments=measured.segments,
+        sender=sender,
+        cost=best.total,
+        currency=best.currency,
+        claim=claim,
+    )
 
 
-def _insert(caller: Caller, batch: Sequence[Prepared], claim: Claim | None) -> dict[uuid.UUID, Stored]:
-    """One statement for messages and events; returns what is stored by its id, without the suppressed."""
-    if not batch:
-        return {}
-    values = [
-        {
-            "id": item.id,
-            "class": item.draft.message_class,
-            "to": item.draft.msisdn,
-            "country": item.draft.country,
-            "sender": item.sender,
-            "text": item.text,
-            "encoding": item.encoding,
-            "segments": item.segments,
-            "template": item.draft.template,
-            "locale": item.draft.locale,
-            "reference": item.draft.reference,
-            "metadata": item.draft.metadata,
-            "cost": item.cost,
-            "currency": item.currency,
-            "send_at": item.draft.send_at,
-            "validity": item.draft.validity,
-            "renderer": item.draft.renderer,
-            "tried": item.draft.tried,
-            "failover": item.draft.failover_after,
-        }
-        for item in batch
-    ]
-    params: dict[str, Any] = {"rows": records(values), "client": caller.id}
-    if claim:
-        params |= claim_params(caller, claim, Answer(202, _known(batch[0])))
-    found = rows(_INSERT_WITH_ANSWER if claim else _INSERT, params, planned_once=True)
-    prepared = {item.id: item for item in batch}
-    stored = {row[0]: Stored(prepared[row[0]], *row[1:]) for row in found}
-    for lane in {item.prepared.draft.message_class.value for item in stored.values()}:
+def _insert(batch: Sequence[Prepared]) -> list[Stored | Refusal]:
+    """One statement for messages, events and answers; a result for each, in their order."""
+    wait = LOCK_WAIT if any(item.claim for item in batch) else None
+    found = rows(_INSERT, {"rows": records(map(_record, batch)), "wait": wait}, planned_once=True)
+    rest = {message_id: row for message_id, *row in found}
+    lanes: set[str] = set()
+    results: list[Stored | Refusal] = []
+    for item in batch:
+        status, created_at, expires_at, suppressed = rest[item.id]
+        if status is None:
+            results.append(Suppressed() if suppressed else key_is_taken())
+            continue
+        lanes.add(item.draft.message_class.value)
+        results.append(Stored(item, status, created_at, expires_at))
+    for lane in lanes:
         transaction.on_commit(lambda lane=lane: tasks.hint(lane), robust=True)  # type: ignore[misc]
-    return stored
+    return results
+
+
+def _record(item: Prepared) -> dict[str, Any]:
+    record = {
+        "id": item.id,
+        "client_id": item.client_id,
+        "class": item.draft.message_class,
+        "to": item.draft.msisdn,
+        "country": item.draft.country,
+        "sender": item.sender,
+        "text": item.text,
+        "encoding": item.encoding,
+        "segments": item.segments,
+        "template": item.draft.template,
+        "locale": item.draft.locale,
+        "reference": item.draft.reference,
+        "metadata": item.draft.metadata,
+        "cost": item.cost,
+        "currency": item.currency,
+        "send_at": item.draft.send_at,
+        "validity": item.draft.validity,
+        "renderer": item.draft.renderer,
+        "tried": item.draft.tried,
+        "failover": item.draft.failover_after,
+    }
+    if item.claim:
+        record |= {"key": item.claim.key, "fingerprint": item.claim.fingerprint.hex(), "answer": _known(item)}
+    return record
 
 
 _NEW = "(SELECT *, NULL::bigint AS provider_id, NULL AS was, NULL::float8 AS seconds FROM m) new"
-
-
-def _statement(also: str = "") -> str:
-    return f"""
+_ISO = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+# The keys come first and in their order, so that two groups wait for each other but never deadlock: a twin waits in
+# ON CONFLICT until the first one has committed, for LOCK_WAIT at most, and is then not stored. Its answer is kept
+# as `_body` says it, in the words of the database.
+_INSERT = f"""
 WITH r AS (
-  SELECT *, clock_timestamp() AS now FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, class text, "to" text,
-    country text, sender text, text text, encoding text, segments int, template text, locale text, reference text,
-    metadata jsonb, cost numeric, currency text, send_at timestamptz, validity int, renderer text, tried bigint[],
-    failover int)
+  SELECT *, coalesce(r.send_at > now, false) AS later, greatest(r.send_at, now) AS due,
+    greatest(r.send_at, now) + validity * interval '1 second' AS ends, EXISTS (
+      SELECT FROM messaging_suppression s
+      WHERE s.msisdn = r."to" AND (s.client_id IS NULL OR s.client_id = r.client_id)) AS suppressed
+  FROM (SELECT clock_timestamp() AS now, CASE WHEN %(wait)s::text IS NOT NULL
+      THEN set_config('lock_timeout', %(wait)s, true) END) clock,
+    jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, client_id uuid, class text, "to" text, country text,
+    sender text, text text, encoding text, segments int, template text, locale text, reference text, metadata jsonb,
+    cost numeric, currency text, send_at timestamptz, validity int, renderer text, tried bigint[], failover int,
+    key text, fingerprint text, answer jsonb)
+), kept AS (
+  INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, status, body, expires_at)
+  SELECT r.client_id, r.key, decode(r.fingerprint, 'hex'), 202, r.answer || jsonb_build_object(
+      'status', CASE WHEN r.later THEN 'scheduled' ELSE 'queued' END, 'created_at', {_ISO.format("r.now")},
+      'expires_at', {_ISO.format("r.ends")}),
+    clock_timestamp() + interval '{KEEP_ANSWERS}'
+  FROM r WHERE r.key IS NOT NULL AND NOT r.suppressed ORDER BY r.client_id, r.key, r.id
+  ON CONFLICT (client_id, key) DO NOTHING RETURNING body->>'id' AS id
 ), m AS (
   INSERT INTO messaging_message (id, client_id, status, message_class, "to", country, sender, text, encoding, segments,
     template, locale, reference, metadata, estimated_cost, currency, send_at, not_before, expires_at, sequence,
     created_at, renderer, tried, failover_after)
-  SELECT r.id, %(client)s, CASE WHEN r.send_at > r.now THEN 'scheduled' ELSE 'queued' END, r.class, r."to", r.country,
+  SELECT r.id, r.client_id, CASE WHEN r.later THEN 'scheduled' ELSE 'queued' END, r.class, r."to", r.country,
     r.sender, r.text, r.encoding, r.segments, r.template, r.locale, r.reference, r.metadata, r.cost, r.currency,
-    CASE WHEN r.send_at > r.now THEN r.send_at END, greatest(r.send_at, r.now),
-    greatest(r.send_at, r.now) + r.validity * interval '1 second', 1, r.now, r.renderer, r.tried, r.failover
-  FROM r WHERE NOT EXISTS (SELECT FROM messaging_suppression s
-    WHERE s.msisdn = r."to" AND (s.client_id IS NULL OR s.client_id = %(client)s))
+    CASE WHEN r.later THEN r.send_at END, r.due, r.ends, 1, r.now, r.renderer,
+    r.tried, r.failover
+  FROM r WHERE NOT r.suppressed AND (r.key IS NULL OR r.id::text IN (SELECT id FROM kept))
   RETURNING *
 ), tallied AS ({count_messages(_NEW)}
 ), told AS (
   INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
   SELECT uuidv7(), 'message.accepted', m.id::text, 1, m.client_id, {EVENT_DATA}, m.created_at
   FROM m, (SELECT NULL::text AS provider) p
-){also}
-SELECT id, status, created_at, expires_at FROM m
+)
+SELECT r.id, m.status, m.created_at, m.expires_at, r.suppressed FROM r LEFT JOIN m ON m.id = r.id
 """  # noqa: S608  literal fragments
-
-
-_INSERT = _statement()
-
-_ISO = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
-# What `_body` says of the row, in the words of the database.
-_ANSWER = f"""%(answer)s::jsonb || jsonb_build_object('status', m.status,
-  'created_at', {_ISO.format("m.created_at")}, 'expires_at', {_ISO.format("m.expires_at")})"""
-_INSERT_WITH_ANSWER = _statement(f""", kept AS ({keep(_ANSWER, "m")}
-)""")
 
 
 def _body(stored: Stored) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def answer(refusal: Refusal) -> HttpResponse:
     return _response(refusal.problem(), headers)
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+def bad_request(request: HttpRequest | None = None, exception: Exception | None = None) -> HttpResponse:
     """Django's handler400."""
     return _plain(400)
 

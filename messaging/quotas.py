@@ -14,8 +14,9 @@ one SHARE-th of what was left then. A process that ends takes its lease with it.
 import math
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -77,6 +78,16 @@ def reserve(caller: Caller, count: int) -> Iterator[Room]:
         _put_back(grants, room)
         raise
     _put_back(grants, room)
+
+
+@contextmanager
+def reserve_each(callers: Iterable[Caller]) -> Iterator[Mapping[uuid.UUID, Room]]:
+    """A place for each of many messages, by client: the rooms of `reserve`."""
+    found = list(callers)
+    wanted = Counter(caller.id for caller in found)
+    by_id = {caller.id: caller for caller in found}  # its limits may change between two of them
+    with ExitStack() as stack:
+        yield {client: stack.enter_context(reserve(by_id[client], n)) for client, n in sorted(wanted.items())}
 
 
 def _put_back(grants: list[tuple["_Pool", Grant]], room: Room) -> None:

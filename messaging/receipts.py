@@ -16,13 +16,15 @@ from django.conf import settings
 from django.db import transaction
 
 from messaging import failover
+from messaging.errors import UnknownObject
 from messaging.models import Message, Suppression
 from messaging.moves import Locked, Move
 from messaging.states import LIFTED_BY_DELIVERY, AttemptStatus, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.outcomes import ReceiptStatus
 from providers.sql import records, rows
-from providers.types import ParsedReceipt
+from providers.types import ParsedReceipt, Webhook
+from routing.snapshot import tables
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +49,30 @@ CLOSES = {
 _NOT_BROUGHT = (AttemptStatus.UNDELIVERED, AttemptStatus.EXPIRED)
 
 
+def read(provider: str, webhook: Webhook) -> list[tuple[int, ParsedReceipt]]:
+    """What a provider reports, in our words, each with the provider's id.
+
+    Raises UnknownObject for a provider that is none; SignatureError, UnreadableReceipt.
+    """
+    route = tables.get().by_slug(provider)
+    if route is None or route.adapter is None:
+        raise UnknownObject
+    route.adapter.verify_receipt(webhook)
+    return [(route.id, receipt) for receipt in route.adapter.read_receipts(webhook)]
+
+
 def store(provider_id: int, receipts: Sequence[ParsedReceipt]) -> int:
     """One durable statement; returns how many were new."""
+    return store_each([(provider_id, receipt) for receipt in receipts])
+
+
+def store_each(receipts: Sequence[tuple[int, ParsedReceipt]]) -> int:
+    """The same for receipts of several providers, each with its provider's id."""
+    if not receipts:
+        return 0
     values = [
         {
+            "provider_id": provider_id,
             "dedupe_key": "\\x" + _dedupe_key(provider_id, receipt),
             "our_reference": _uuid(receipt.our_reference),
             "provider_reference": receipt.provider_reference[:100],
@@ -64,20 +86,22 @@ def store(provider_id: int, receipts: Sequence[ParsedReceipt]) -> int:
             "occurred_at": receipt.occurred_at,
             "raw": receipt.raw,
         }
-        for receipt in receipts
+        for provider_id, receipt in receipts
     ]
+    # In the order of their keys: two groups with the same receipts wait for each other but never deadlock.
     stored = rows(
         """
         INSERT INTO messaging_receipt (provider_id, dedupe_key, our_reference, provider_reference, status,
           provider_status, error_code, opted_out, cost, currency, segments, occurred_at, raw, received_at, apply_at)
-        SELECT %(provider)s, r.dedupe_key, r.our_reference, r.provider_reference, r.status, r.provider_status,
+        SELECT r.provider_id, r.dedupe_key, r.our_reference, r.provider_reference, r.status, r.provider_status,
           r.error_code, r.opted_out, r.cost, r.currency, r.segments, r.occurred_at, r.raw,
           clock_timestamp(), clock_timestamp()
-        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(dedupe_key bytea, our_reference uuid, provider_reference text,
-          status text, provider_status text, error_code text, opted_out bool, cost numeric, currency text,
-          segments int, occurred_at timestamptz, raw jsonb)
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(provider_id bigint, dedupe_key bytea, our_reference uuid,
+          provider_reference text, status text, provider_status text, error_code text, opted_out bool, cost numeric,
+          currency text, segments int, occurred_at timestamptz, raw jsonb)
+        ORDER BY r.dedupe_key
         ON CONFLICT (dedupe_key) DO NOTHING RETURNING id""",
-        {"provider": provider_id, "rows": records(values)},
+        {"rows": records(values)},
         planned_once=True,
     )
     return len(stored)

@@ -8,7 +8,7 @@ possible duplicate, everything else is held for staff or for a receipt.
 import logging
 import threading
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ from messaging.rendering import Asked, render
 from messaging.states import AttemptStatus, MessageClass, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.adapters.base import Adapter, Resolve
-from providers.outcomes import Accepted, Found, Lookup, NotFound, Outcome, Rejected, Scope, Undecided
+from providers.outcomes import Accepted, Found, GateRefused, Lookup, NotFound, Outcome, Rejected, Scope, Undecided
 from providers.sql import records, rows
 from providers.transport import Call, Result, boottime, transport
 from providers.types import HttpResponse
@@ -33,11 +33,13 @@ from routing.snapshot import Route, tables
 
 log = logging.getLogger(__name__)
 
+Answer = Outcome | Lookup | None  # None: nobody was asked
+
 GROUP = 50
 KEY_WAIT = 2.0  # seconds before the first re-post: the first request may still be running there
 OTP_PATIENCE = 5.0  # seconds after which an otp is asked for, however slow the look-up
 ABANDON = 72 * 3600.0  # seconds; then a person must look
-LONGEST_PAUSE = 300.0
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0  # seconds after a question in vain; each further one doubles it
 WORKER_LOST = "worker_lost"
 _CLOSED = {
     AttemptStatus.DELIVERED: Status.DELIVERED,
@@ -68,7 +70,7 @@ def run(classes: Collection[str] = tuple(MessageClass)) -> int:
     return len(doubts)
 
 
-def _distrust(one: tuple["Doubt", Outcome | Lookup | None], error: Exception) -> tuple["Doubt", None] | None:
+def _distrust(one: tuple["Doubt", Answer], error: Exception) -> tuple["Doubt", None] | None:
     """An answer that cannot be stored proves nothing."""
     doubt, answer = one
     if answer is None:
@@ -79,7 +81,7 @@ def _distrust(one: tuple["Doubt", Outcome | Lookup | None], error: Exception) ->
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """An unknown attempt, leased to this worker. `age` and `left` are in seconds by the database's clock."""
+    """An unknown attempt, leased to this worker. `age`, `left`, `pause` are in seconds by the database's clock."""
 
     claimed: float  # CLOCK_BOOTTIME, before the claim
     attempt_id: uuid.UUID
@@ -91,6 +93,7 @@ class Doubt:
     age: float
     error_code: str
     left: float  # of the message's validity
+    pause: float  # since the last question, where that was in vain, as it was meant to be; else 0 or less
     status: str  # the message's
     message_class: str
     to: str = field(repr=False)
@@ -122,7 +125,8 @@ def _claim(classes: Collection[str]) -> list[Doubt]:
         FROM due, messaging_message m WHERE a.id = due.id AND m.id = a.message_id
         RETURNING a.id, a.message_id, a.provider_id, a.our_reference, a.started_at, a.not_found,
           extract(epoch FROM clock_timestamp() - a.started_at)::float8, a.error_code,
-          extract(epoch FROM m.expires_at - clock_timestamp())::float8, m.status,
+          extract(epoch FROM m.expires_at - clock_timestamp())::float8,
+          coalesce(extract(epoch FROM a.resolve_at - old.resolve_lease_until)::float8, 0), m.status,
           m.message_class, m."to", m.text, a.sender, m.encoding, m.segments, m.expires_at, m.renderer""",  # noqa: S608
         {"lease": settings.LEASE, "classes": list(classes)},
     )
@@ -203,7 +207,7 @@ def _submission(doubt: Doubt, route: Route) -> Any:
 
 def _read(doubt: Doubt, route: Route, result: Result) -> Outcome | Lookup:
     if not isinstance(result, HttpResponse):
-        return Undecided(result.code)
+        return result
     adapter = route.adapter
     assert adapter is not None  # noqa: S101  nothing was asked without one
     try:
@@ -228,6 +232,7 @@ class _Ruling:
 
     status: AttemptStatus = AttemptStatus.UNKNOWN
     again: float | None = None
+    in_vain: bool = False  # it was asked for nothing: next time the pause is longer
     not_found: int = 0
     error_code: str = ""
     answer: Accepted | Found | None = None
@@ -235,26 +240,42 @@ class _Ruling:
     opted_out: bool = False
 
 
-def _settle(answers: Sequence[tuple[Doubt, Outcome | Lookup | None]]) -> None:
+def _settle(answers: Sequence[tuple[Doubt, Answer]]) -> None:
     routes = tables.get().routes
     with transaction.atomic():
         locked = Message.objects.lock({doubt.message_id for doubt, _ in answers})
-        taken = _taken(answers)
-        rulings = {}
-        for doubt, answer in answers:
-            if isinstance(answer, Found):
-                name = (doubt.provider_id, answer.provider_reference)
-                answer = Undecided("found_another") if name in taken else answer
-                taken.add(name)
-            rulings[doubt] = _rule(doubt, routes.get(doubt.provider_id), answer, locked[doubt.message_id])
+        answers = list(_unshared(answers))
+        rulings = {d: _rule(d, routes.get(d.provider_id), answer, locked[d.message_id]) for d, answer in answers}
         written = _write(rulings)
         kept = [ruling for doubt, ruling in rulings.items() if doubt.attempt_id in written]
         for step in range(2):
             Message.objects.transition([r.moves[step] for r in kept if len(r.moves) > step])
         suppress([r.moves[0].message_id for r in kept if r.opted_out], source="provider")
+    for doubt, answer in answers:
+        if answer is not None:
+            route = routes.get(doubt.provider_id)
+            told = {
+                "message_id": doubt.message_id,
+                "attempt_id": doubt.attempt_id,
+                "provider": route.slug if route else None,
+                "outcome": type(answer).__name__ if doubt.attempt_id in written else "Late",
+                "code": getattr(answer, "code", None),
+            }
+            log.info("look-up", extra=told)
 
 
-def _taken(answers: Sequence[tuple[Doubt, Outcome | Lookup | None]]) -> set[tuple[int, str]]:
+def _unshared(answers: Sequence[tuple[Doubt, Answer]]) -> Iterator[tuple[Doubt, Answer]]:
+    """What is found belongs to one attempt, however many look alike in a list."""
+    taken = _taken(answers)
+    for doubt, answer in answers:
+        if isinstance(answer, Found):
+            name = (doubt.provider_id, answer.provider_reference)
+            answer = Undecided("found_another") if name in taken else answer
+            taken.add(name)
+        yield doubt, answer
+
+
+def _taken(answers: Sequence[tuple[Doubt, Answer]]) -> set[tuple[int, str]]:
     """Which of the found messages another attempt holds already: in a list, equal texts look alike."""
     found = [(doubt, answer.provider_reference) for doubt, answer in answers if isinstance(answer, Found)]
     if not found:
@@ -274,7 +295,7 @@ def _taken(answers: Sequence[tuple[Doubt, Outcome | Lookup | None]]) -> set[tupl
     )
 
 
-def _rule(doubt: Doubt, route: Route | None, answer: Outcome | Lookup | None, message: Locked) -> _Ruling:
+def _rule(doubt: Doubt, route: Route | None, answer: Answer, message: Locked) -> _Ruling:
     match answer:
         case Accepted():
             return _Ruling(AttemptStatus.ACCEPTED, answer=answer, moves=(_settled(doubt, Status.SENT),))
@@ -291,7 +312,7 @@ def _rule(doubt: Doubt, route: Route | None, answer: Outcome | Lookup | None, me
             mark = "" if doubt.error_code == WORKER_LOST else "tried"
             back = Move(doubt.message_id, Status.QUEUED, delay=0, provider_id=doubt.provider_id, mark=mark)
             return _Ruling(AttemptStatus.NOT_SENT, error_code="not_found", moves=(back,))
-    return _undecided(doubt, route, message)
+    return _undecided(doubt, route, answer, message)
 
 
 def _settled(doubt: Doubt, to: Status) -> Move:
@@ -306,7 +327,7 @@ def _rejected(doubt: Doubt, answer: Rejected) -> _Ruling:
     return _Ruling(AttemptStatus.NOT_SENT, error_code=answer.code, moves=moves, opted_out=answer.opted_out)
 
 
-def _undecided(doubt: Doubt, route: Route | None, message: Locked) -> _Ruling:
+def _undecided(doubt: Doubt, route: Route | None, answer: Answer, message: Locked) -> _Ruling:
     can_ask = route is not None and (route.resolve in (Resolve.LOOKUP, Resolve.LIST) or _may_repost(doubt, route))
     grace = settings.RECEIPT_GRACE_OTP if doubt.otp else settings.RECEIPT_GRACE
     # Nobody would send the last of the allowance again, nor a code that is not wanted any more: not superseded.
@@ -327,12 +348,19 @@ def _undecided(doubt: Doubt, route: Route | None, message: Locked) -> _Ruling:
         held = () if message.status == Status.HELD else (_settled(doubt, Status.HELD),)
         return _Ruling(moves=held)
     if can_ask:
-        return _Ruling(again=min(max(1.0, doubt.age / 2), LONGEST_PAUSE), not_found=doubt.not_found)
+        # By the questions in vain, not by age: an old attempt may have waited for its first question.
+        pause = min(max(FIRST_PAUSE, 2 * doubt.pause), LONGEST_PAUSE)
+        wait = 0.0 if isinstance(answer, GateRefused) else pause  # nothing was asked: the fault is ours
+        return _Ruling(again=wait, in_vain=True, not_found=doubt.not_found)
     return _Ruling(again=max(1.0, grace - doubt.age))
 
 
 def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
-    """Closes or puts off the attempts that are still unknown; returns those that were."""
+    """Closes or puts off the attempts that are still unknown; returns those that were.
+
+    After a question in vain the lease's end stays, so that the next claim can tell the pause: from there to
+    `resolve_at`. The lease of a worker that died ends after that, which is no pause at all.
+    """
     values = []
     for doubt, ruling in rulings.items():
         answer = ruling.answer
@@ -341,6 +369,7 @@ def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
                 "id": doubt.attempt_id,
                 "status": ruling.status,
                 "again": ruling.again,
+                "in_vain": ruling.in_vain,
                 "not_found": ruling.not_found,
                 "error_code": ruling.error_code,
                 "provider_reference": answer.provider_reference[:100] if answer else None,
@@ -350,14 +379,15 @@ def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
     found = rows(
         f"""
         WITH a AS (
-        UPDATE messaging_attempt a SET status = r.status, not_found = r.not_found, resolve_lease_until = NULL,
+        UPDATE messaging_attempt a SET status = r.status, not_found = r.not_found,
+          resolve_lease_until = CASE WHEN r.in_vain THEN clock_timestamp() END,
           resolve_at = clock_timestamp() + r.again * interval '1 second',
           error_code = CASE WHEN r.error_code <> '' OR r.status = 'accepted' THEN r.error_code ELSE a.error_code END,
           provider_reference = coalesce(r.provider_reference, a.provider_reference),
           cost = CASE WHEN r.status NOT IN ('unknown', 'not_sent') THEN coalesce(r.cost, a.price * a.segments) END,
           finished_at = CASE WHEN r.status = 'unknown' THEN a.finished_at ELSE clock_timestamp() END
-        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, again float8, not_found int,
-          error_code text, provider_reference text, cost numeric)
+        FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, again float8, in_vain bool,
+          not_found int, error_code text, provider_reference text, cost numeric)
         WHERE a.id = r.id AND a.status = 'unknown' RETURNING a.id, {ATTEMPT_CHANGE}, NULL::float8 AS seconds
         ), tallied AS ({COUNT_ATTEMPTS}
         )

@@ -53,7 +53,6 @@ from providers.adapters.base import SignatureError, UnreadableReceipt
 from providers.sql import rows
 from providers.types import Webhook
 from routing import numbers
-from routing.snapshot import tables
 
 log = logging.getLogger(__name__)
 
@@ -169,9 +168,6 @@ class ReceiptView(OpenView):
     refusals = {"POST": (UnknownObject, BadSignature, UnreadableRequest, InvalidJson, BodyTooLarge, DatabaseAway)}
 
     def post(self, request: Request, provider: str, our_reference: str = "") -> HttpResponse:
-        route = tables.get().by_slug(provider)
-        if route is None or route.adapter is None:
-            raise UnknownObject
         webhook = Webhook(
             url=settings.PUBLIC_URL + request.get_full_path(),
             headers={name.lower(): value for name, value in request.headers.items()},
@@ -179,8 +175,7 @@ class ReceiptView(OpenView):
             our_reference=our_reference,
         )
         try:
-            route.adapter.verify_receipt(webhook)
-            new = receipts.store(route.id, route.adapter.read_receipts(webhook))
+            new = receipts.store_each(receipts.read(provider, webhook))
         except SignatureError:
             log.warning("receipt with a bad signature", extra={"provider": provider})
             raise BadSignature from None
@@ -188,7 +183,9 @@ class ReceiptView(OpenView):
             raise UnreadableRequest from None
         if new:
             tasks.hint(EVENTS)
-        return HttpResponse(status=204)
+        response = HttpResponse(status=204)
+        del response.headers["Content-Type"]  # of nothing
+        return response
 
 
 class LiveView(OpenView):

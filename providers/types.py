@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
+import orjson
+
 from providers.outcomes import ReceiptStatus
 
 
@@ -96,6 +98,10 @@ class ParsedReceipt:
 
 
 def _from_json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass  # perhaps only for what the standard library takes as well, a lone surrogate or a huge number
     try:
         return json.loads(body)
     except RecursionError:  # a hundred thousand brackets: somebody's body, our stack

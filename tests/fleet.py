@@ -14,11 +14,14 @@ from typing import TypeVar
 import pytest
 from django.db import connection
 
+from config.local import web
 from config.local.broker import create_schema
 from config.local.postgres import die_with_parent
 from messaging.states import LANES
 
 ROOT = Path(__file__).parent.parent
+# Compiling its imports takes a process longer than all the rest of its start, and some environments keep no bytecode.
+COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(Path(sys.prefix) / "bytecode")}
 Found = TypeVar("Found")
 
 
@@ -103,7 +106,7 @@ class Fleet:
         shortened = {name: str(value) for name, value in settings.items()}
         if "BROKER_URL" not in shortened:
             create_schema(url)
-        self.environment = {**os.environ, "DATABASE_URL": url, "BROKER_URL": url, **shortened}
+        self.environment = {**os.environ, **COMPILED_ONCE, "DATABASE_URL": url, "BROKER_URL": url, **shortened}
 
     def __enter__(self) -> "Fleet":
         return self
@@ -145,11 +148,7 @@ class Fleet:
 
     def web(self, port: int) -> Process:
         """Returns when it answers. PUBLIC_URL, which receipts are sent to, is the caller's to set."""
-        command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        command += ["--http", "1", "--no-ws", "--workers", "1", "--blocking-threads", "1"]
-        command += ["--blocking-threads-idle-timeout", "600", "--workers-kill-timeout", "20"]
-        command += ["--log-config", "config/granian.json", "config.wsgi:application"]
-        process = self._start("web", command)
+        process = self._start("web", [sys.executable, *web.command(port)])
         wait_for(lambda: process.ended or _answers(f"http://127.0.0.1:{port}/ready"), 30)
         assert not process.ended, process.output
         return process

@@ -15,7 +15,7 @@ from messaging.clients import Caller
 from messaging.drafts import SHORTEST_VALIDITY, Draft
 from messaging.errors import FieldError, InvalidRequest, UnknownObject
 from messaging.idempotency import REFUSALS as ONCE
-from messaging.idempotency import Answer, Claim, once
+from messaging.idempotency import Answer, once
 from messaging.models import rfc3339, uuid7
 from messaging.quotas import Room, reserve
 from messaging.states import MessageClass
@@ -43,7 +43,7 @@ def start(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> A
     """
     draft = drafts.read_start(data)
 
-    def work(_: Claim | None) -> Answer:
+    def work() -> Answer:
         policy = profiles.find(caller, draft.purpose, draft.profile)
         _need_context(policy, draft)
         with transaction.atomic():
@@ -195,7 +195,7 @@ def resend(caller: Caller, reference: str, *, idempotency_key: str | None = None
     NoSendsLeft, DestinationBlocked, LimitReached, and what a message is refused for.
     """
 
-    def work(_: Claim | None) -> Answer:
+    def work() -> Answer:
         with transaction.atomic():
             return Answer(202, _resend(caller, reference, room))
 

@@ -12,7 +12,7 @@ from django.db import transaction
 from messaging.clients import Caller
 from messaging.errors import InvalidRequest, UnknownObject
 from messaging.idempotency import REFUSALS as ONCE
-from messaging.idempotency import Answer, Claim, once, read_key
+from messaging.idempotency import Answer, once, read_key
 from messaging.serializers import moment
 from providers.sql import rows
 from routing.numbers import mask
@@ -144,7 +144,7 @@ def redeem(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> 
     """
     draft = drafts.read_redeem(data)
 
-    def work(_: Claim | None) -> Answer:
+    def work() -> Answer:
         return Answer(200, _redeem(caller, draft.token, draft.purpose))
 
     return once(caller, "verification.redeem", data, idempotency_key, work)

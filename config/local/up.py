@@ -25,7 +25,7 @@ from typing import Any
 import environ
 import psycopg
 
-from config.local import postgres
+from config.local import postgres, web
 from config.local.children import Children, Console
 from config.local.postgres import Cluster, LocalError
 
@@ -131,14 +131,7 @@ def up(console: Console) -> int:
 def start_all(children: Children, web_port: int, carrier_port: int) -> None:
     ledger = str(LOCAL / "ledger.jsonl")
     children.start("carriers", "manage.py", "run_carrier", "--port", str(carrier_port), "--ledger", ledger)
-    # One blocking thread: more of them only wait for the interpreter lock. It must not end when idle, since its
-    # database connection would end with it.
-    address = ("--host", "127.0.0.1", "--port", str(web_port), "--http", "1", "--no-ws")
-    threads = ("--workers", "1", "--blocking-threads", "1", "--blocking-threads-idle-timeout", "600")
-    limits = ("--workers-kill-timeout", "10", "--log-config", "config/granian.json")
-    children.start(
-        "web", "-m", "granian", "--interface", "wsgi", *address, *threads, *limits, "config.wsgi:application"
-    )
+    children.start("web", *web.command(web_port))
     patience = ("--worker-shutdown-timeout", "20000")  # ms
     children.start("worker", "manage.py", "run_worker", "--processes", "1", "--threads", "2", *patience)
     children.start("sweeper", "manage.py", "run_sweeper")

@@ -1,13 +1,14 @@
 """The simulated carriers of providers/simulator, as a vendor: the wire format is ours."""
 
 import hmac
-import json
 import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 from urllib.parse import urlencode
+
+import orjson
 
 from providers.adapters.base import (
     UNREADABLE,
@@ -62,7 +63,7 @@ class Simulator(Adapter):
             "Content-Type": "application/json",
             "Idempotency-Key": submission.our_reference,
         }
-        return HttpRequest("POST", f"{self.url}/v1/messages", headers, json.dumps(body).encode())
+        return HttpRequest("POST", f"{self.url}/v1/messages", headers, orjson.dumps(body))
 
     def read_accepted(self, response: HttpResponse) -> Outcome:
         message = response.json()

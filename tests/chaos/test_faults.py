@@ -23,9 +23,10 @@ from tests.fleet import Process, wait_for
 
 pytestmark = [pytest.mark.chaos, pytest.mark.django_db, pytest.mark.timeout(420)]
 
-KILLS = 36
-BATCH = 56  # messages per kill and mode: 2,016 of each mode in all
-SWEEPER_DIES = 7  # after every so many kills
+HITS = 30  # kills of a worker with open attempts
+MOST_KILLS = 2 * HITS  # it may have settled them at the last moment
+BATCH = 67  # messages per kill and mode: 2,010 of each mode at least
+SWEEPER_DIES = 6  # after every so many kills
 OPEN = (Status.QUEUED, Status.SENDING, Status.UNKNOWN)
 LOST_REPLIES = [
     {"fault": "drop_after_accept", "share": 0.02, "on": "send"},
@@ -46,6 +47,7 @@ class Story:
 
     texts: dict[str, list[str]] = field(default_factory=lambda: {mode: [] for mode in MODES})
     orphans: list[dict[str, set[str]]] = field(default_factory=list)
+    kills: int = 0
     sweeper_kills: int = 0
     status: dict[str, str] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)  # texts with an attempt that nobody knows the end of
@@ -107,17 +109,18 @@ def play(stage: Stage) -> Story:
         stage.carriers.faults(f"carrier-{mode}", *FAULTS)
     sweeper = stage.fleet.sweeper()
     workers = [Worker(stage, number) for number in range(2)]
-    for number in range(KILLS):
+    while len(story.orphans) < HITS and story.kills < MOST_KILLS:
         victim = workers.pop(0)
         victim.wait_until_up()
         queue_batch(stage, story)
         wait_for(partial(is_busy, stage, story, victim), 30)
         victim.kill()
+        story.kills += 1
         orphans = victim.open_attempts()
         if any(orphans.values()):
             story.orphans.append(orphans)
-        workers.append(Worker(stage, number + 2))
-        if number % SWEEPER_DIES == SWEEPER_DIES - 1:
+        workers.append(Worker(stage, story.kills + 1))
+        if story.kills % SWEEPER_DIES == 0:
             sweeper.kill()
             story.sweeper_kills += 1
             sweeper = stage.fleet.sweeper()
@@ -145,7 +148,8 @@ def is_busy(stage: Stage, story: Story, worker: Worker) -> bool:
 
 def unfinished() -> list[dict[str, Any]]:
     """The first of what is still on its way, with all that tells why."""
-    attempt = {f"attempts__{name}" for name in ("status", "error_code", "started_at", "resolve_at", "not_found")}
+    times = ("started_at", "finished_at", "resolve_at", "resolve_lease_until")
+    attempt = {f"attempts__{name}" for name in ("id", "status", "error_code", "not_found", *times)}
     message = {"text", "status", "not_before", "lease_until", "tried", "barred", "rounds", "spent", "decision"}
     found = Message.objects.filter(status__in=OPEN).values(*message, *attempt)
     return list(found.order_by("id", "attempts__seq")[:5])
@@ -163,7 +167,7 @@ def gather(stage: Stage, story: Story) -> None:
 
 def test_enough_kills_hit_a_worker_with_open_attempts(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{len(story.orphans)} of {KILLS} kills hit open attempts, {story.sweeper_kills} sweepers killed")
+        print(f"\n{len(story.orphans)} of {story.kills} kills hit open attempts, {story.sweeper_kills} sweepers killed")
         for mode in MODES:
             hits = sum(bool(orphans[mode]) for orphans in story.orphans)
             left = sum(len(orphans[mode]) for orphans in story.orphans)
@@ -174,7 +178,7 @@ def test_enough_kills_hit_a_worker_with_open_attempts(story: Story, capsys: pyte
                 f"{dict(story.statuses(mode))}"
             )
 
-    assert len(story.orphans) >= 30
+    assert len(story.orphans) >= HITS
     assert story.sweeper_kills >= 5
     for mode in MODES:
         assert len(story.texts[mode]) >= 2000

@@ -1,6 +1,10 @@
 """What tests of the doors share: requests, and proof that nothing was stored."""
 
+import hmac
+import json
+import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from django.apps import apps
 
@@ -39,3 +43,16 @@ def assert_problem(answer, status, code, *fields):
     if fields:
         assert [(error["field"], error["code"]) for error in body["errors"]] == list(fields)
         assert all(error["message"] for error in body["errors"])
+
+
+def receipt(**changes):
+    """The body of a receipt of the simulated carrier."""
+    now = datetime.now(UTC).isoformat()
+    return json.dumps({"id": "their-1", "reference": "", "status": "delivered", "at": now} | changes).encode()
+
+
+def signed(body, token="secret-token", timestamp=None):
+    """The headers by which the simulated carrier signs it."""
+    timestamp = timestamp or str(int(time.time()))
+    signature = hmac.digest(token.encode(), timestamp.encode() + b"." + body, "sha256").hex()
+    return {"X-Carrier-Timestamp": timestamp, "X-Carrier-Signature": signature}

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -101,7 +102,7 @@ class TestKey:
 
         assert states() == (AttemptStatus.UNKNOWN, Status.UNKNOWN)
         assert only_attempt().resolve_at > now()
-        assert only_attempt().resolve_lease_until is None
+        assert only_attempt().resolve_lease_until < now()
 
     def test_refused_number_surely_did_not_go_out(self, provider, wire):
         doubt(provider)
@@ -173,8 +174,8 @@ class TestKey:
 
         odd.refresh_from_db()
         other.refresh_from_db()
-        assert (odd.status, odd.resolve_lease_until) == (AttemptStatus.UNKNOWN, None)
-        assert odd.resolve_at > now()
+        assert odd.status == AttemptStatus.UNKNOWN
+        assert odd.resolve_lease_until < now() < odd.resolve_at
         assert other.status == AttemptStatus.ACCEPTED
 
     def test_key_outside_its_window_is_not_used(self, provider, wire):
@@ -252,7 +253,7 @@ class TestLookup:
 
         attempt.refresh_from_db()
         assert attempt.status == AttemptStatus.NOT_SENT
-        assert not Attempt.objects.exclude(resolve_lease_until=None).exists()
+        assert not Attempt.objects.filter(resolve_lease_until__gt=now()).exists()
 
     def test_not_found_before_the_lag_is_over_is_no_proof(self, provider):
         doubt(provider, age=5, not_found=1)
@@ -293,6 +294,92 @@ class TestLookup:
         reconcile.run()
 
         assert states() == (AttemptStatus.SUPERSEDED, Status.QUEUED)
+
+
+class TestPauses:
+    """A question in vain tells nothing of the provider's state: it is put again soon, and less and less often."""
+
+    @pytest.fixture
+    def provider(self, wire):
+        wire.answer = lambda *request: None
+        return ProviderFactory(price="0.04", resolve="lookup", base_url=wire.url)
+
+    @staticmethod
+    def ask():
+        """Puts the question now, as if its time had come; returns the pause after it, where it was in vain."""
+        attempt = only_attempt()
+        early = attempt.resolve_at - now()
+        lease = attempt.resolve_lease_until
+        Attempt.objects.update(resolve_at=now(), resolve_lease_until=lease and lease - early)
+        reconcile.run()
+        attempt = only_attempt()
+        ended = attempt.resolve_lease_until
+        return ended and (attempt.resolve_at - ended).total_seconds()
+
+    @pytest.mark.parametrize("age", [20, 3 * 3600])
+    def test_first_one_is_short_however_old_the_attempt_is(self, provider, age):
+        doubt(provider, age=age)
+
+        assert self.ask() == pytest.approx(2, abs=0.1)
+        assert states() == (AttemptStatus.UNKNOWN, Status.UNKNOWN)
+
+    def test_each_is_twice_the_one_before_up_to_five_minutes(self, provider):
+        doubt(provider)
+
+        found = [self.ask() for _ in range(10)]
+
+        assert found == pytest.approx([2, 4, 8, 16, 32, 64, 128, 256, 300, 300], rel=0.1)
+
+    def test_answer_makes_the_next_one_short_again(self, provider, wire):
+        doubt(provider)
+        assert [self.ask() for _ in range(4)][-1] > 14
+        wire.answer = lambda *request: (200, {"messages": []})
+        assert self.ask() is None
+        wire.answer = lambda *request: None
+
+        assert self.ask() == pytest.approx(2, abs=0.1)
+        assert only_attempt().not_found == 1
+
+    def test_lease_that_its_worker_died_with_makes_none_longer(self, provider):
+        died = now() - timedelta(seconds=1)
+        doubt(provider, resolve_lease_until=died)
+        Attempt.objects.update(resolve_at=died - timedelta(seconds=30))
+
+        reconcile.run()
+
+        attempt = only_attempt()
+        assert attempt.resolve_at - attempt.resolve_lease_until < timedelta(seconds=3)
+
+    def test_question_that_the_gate_refused_is_put_again_at_once(self, provider, wire, settings):
+        settings.GATE = -1
+        doubt(provider)
+
+        reconcile.run()
+
+        assert wire.requests == []
+        assert states() == (AttemptStatus.UNKNOWN, Status.UNKNOWN)
+        assert only_attempt().resolve_at <= now()
+
+
+def test_every_question_is_told_with_the_reason_for_no_answer(wire, lines):
+    provider = ProviderFactory(price="0.04", resolve="lookup", base_url=wire.url)
+    attempt = doubt(provider)
+    found = {"id": "their-1", "reference": attempt.our_reference.hex, "status": "sent"}
+    answers: list[Any] = [None, (500, {}), (200, {"messages": []}), (200, {"messages": [found]})]
+    wire.answer = lambda *request: answers.pop(0)
+
+    while answers:
+        reconcile.run()
+        Attempt.objects.update(resolve_at=now())
+
+    told = lines.of("look-up")
+    assert [(line["outcome"], line.get("code")) for line in told] == [
+        ("Ambiguous", "connection_lost"),
+        ("Undecided", "http_500"),
+        ("NotFound", None),
+        ("Found", None),
+    ]
+    assert {(line["attempt_id"], line["provider"]) for line in told} == {(str(attempt.pk), provider.slug)}
 
 
 @pytest.mark.parametrize("resolve", ["none", "echo"])

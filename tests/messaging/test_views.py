@@ -1,8 +1,7 @@
-import hmac
 import json
 import time
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -12,7 +11,7 @@ from messaging.clients import issue_key
 from messaging.models import Message, Receipt
 from messaging.states import AttemptStatus, Status
 from tests.factories import AttemptFactory, ClientFactory, MessageFactory, ProviderFactory
-from tests.messaging.door import GOOD, URL, assert_problem, contents, nothing_stored
+from tests.messaging.door import GOOD, URL, assert_problem, contents, nothing_stored, receipt, signed
 
 pytestmark = pytest.mark.django_db
 UNKNOWN = "01a203fa-86af-750f-af8e-fb2b0c19d31d"
@@ -439,18 +438,11 @@ def test_without_the_database_the_process_is_still_alive(no_database):
 # --- receipts ---------------------------------------------------------------------------------------
 
 
-def receipt(**changes):
-    now = datetime.now(UTC).isoformat()
-    return json.dumps({"id": "their-1", "reference": "", "status": "delivered", "at": now} | changes).encode()
-
-
 def deliver(path="/receipts/carrier-a", *, body=None, token="secret-token", timestamp=None, **headers):
     """A receipt as the simulated carrier signs it."""
     body = receipt() if body is None else body
-    timestamp = timestamp or str(int(time.time()))
-    signature = hmac.digest(token.encode(), timestamp.encode() + b"." + body, "sha256").hex()
-    signed = {"HTTP_X_CARRIER_TIMESTAMP": timestamp, "HTTP_X_CARRIER_SIGNATURE": signature}
-    return APIClient().generic("POST", path, body, content_type="application/json", **(signed | headers))
+    found = {f"HTTP_{name.upper().replace('-', '_')}": value for name, value in signed(body, token, timestamp).items()}
+    return APIClient().generic("POST", path, body, content_type="application/json", **(found | headers))
 
 
 def test_a_signed_receipt_is_stored_once(provider):
