@@ -186,7 +186,7 @@ def provisioning() -> str:
     countries = sorted(phonenumbers.SUPPORTED_REGIONS)
     text = (
         '[[clients]]\nslug = "core-backend"\nname = "Core backend"\nsender = "MEXAR"\n'
-        'scopes = ["send", "otp", "read"]\napi_key = "env:BENCH_API_KEY"\n'
+        'scopes = ["send", "otp", "read"]\napi_key = "env:BENCH_API_KEY"\nkafka_enabled = true\n'
     )
     for carrier in load_carriers().carriers:
         name = carrier.slug.upper().replace("-", "_")

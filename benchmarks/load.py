@@ -105,6 +105,16 @@ def batches(path: str, token: str, size: int, number: int | None = None) -> Iter
         yield post(path, token, f'{{"messages":[{messages}]}}')
 
 
+def commands(number: int) -> Iterator[tuple[bytes, bytes]]:
+    """For the topic of commands: key and value."""
+    for n in islice(_numbers, number):
+        value = (
+            f'{{"specversion":"1.0","type":"messaging.message.send","source":"core-backend","id":"{_run}-{n}",'
+            f'"subject":"order-{n}","data":{_message(n, "transactional")}}}'
+        )
+        yield f"order-{n}".encode(), value.encode()
+
+
 def plain(path: str, number: int | None = None) -> Iterator[bytes]:
     """What the naive pipeline takes: the same message, its key in the body."""
     for n in islice(_numbers, number):

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks import checks, history, limits, measure, metrics
+from benchmarks import checks, history, kafka, limits, measure, metrics
 from benchmarks.fleets import Fleet, Naive, Ours
 from benchmarks.measure import Sample
 from benchmarks.world import World, say
@@ -38,6 +38,10 @@ class Bench:
     @cached_property
     def naive(self) -> Naive:
         return self._stack.enter_context(Naive(self.world, self.world.create_database("naive")))
+
+    @cached_property
+    def kafka(self) -> kafka.Broker:
+        return self._stack.enter_context(kafka.Broker(self.world))
 
     @cached_property
     def full(self) -> history.Full:
@@ -128,6 +132,17 @@ def checked(bench: Bench) -> list[Step]:
     ]
 
 
+def brokered(bench: Bench) -> list[Step]:
+    broker, ours = bench.kafka, bench.ours
+    bench.world.create_database(kafka.BARE)
+    commands, events = bench.hundreds(30_000), 3 * bench.hundreds(10_000)
+    return [
+        Step("bare-ingest", lambda: kafka.bare(broker, commands)),
+        Step("bridge", lambda: kafka.bridges(broker, ours, commands), ours),
+        Step("relay", lambda: kafka.relay(broker, ours, events), ours),
+    ]
+
+
 def compared(bench: Bench) -> list[Step]:
     messages = bench.hundreds(4_000)
     return [Step("metrics", lambda: metrics.compare(bench.ours, messages), bench.ours)]
@@ -143,6 +158,7 @@ PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "delivered": (delivered, "the same until a signed receipt has come for every message"),
     "sent-single": (sent_single, "as `sent`, each message posted by itself"),
     "check": (checked, "checks of one-time codes: 100 to 300 a second alone and beside senders, and as many as go"),
+    "kafka": (brokered, "commands from Kafka beside a bare loop, events to Kafka (Java and Maven are needed)"),
     "metrics": (compared, "as `delivered`, while /metrics is scraped and compared with the tables"),
     "tables": (tables, f"as `delivered`, with an empty database and with {HISTORY:,} closed messages"),
 }

@@ -14,10 +14,17 @@ from typing import Any
 from benchmarks.measure import Sample
 from tests.fleet import ROOT
 
-OURS = ("web", "workers", "postgres", "rabbitmq")  # whose CPU the service costs; the rest plays its surroundings
+OURS = (
+    "web",
+    "workers",
+    "bridges",
+    "relay",
+    "postgres",
+    "rabbitmq",
+)  # whose CPU the service costs; the rest plays its surroundings
 
 
-NOT_OURS = {"update-1", "insert-1", "insert-100", "fdatasync", "naive-accept", "naive-sent"}
+NOT_OURS = {"update-1", "insert-1", "insert-100", "fdatasync", "naive-accept", "naive-sent", "bare-ingest"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ FIGURES = (
     Figure("check-idle", "codes checked, 100 to 300 a second", p99=15),
     Figure("check-busy", "the same beside saturating senders", calm="check-idle", p99_of_calm=3),
     Figure("check-posted", "the same beside senders and batches posted without a pause", calm="check-idle"),
+    Figure("bare-ingest", "bare loop: commands parsed and inserted"),
+    Figure("bridge", "commands taken from Kafka", "bare-ingest", rate=10_000, of_limit=0.45),
+    Figure("relay", "events published to Kafka", rate=10_000),
     Figure("metrics", "delivered, while /metrics is compared", "insert-100"),
     Figure("empty", "delivered, empty database", "insert-100"),
     Figure("full", "delivered, full database", "insert-100", twin="empty", of_twin=0.9),

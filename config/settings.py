@@ -236,6 +236,8 @@ if KAFKA_SECURITY_PROTOCOL == "PLAINTEXT" and (KAFKA_CA_FILE or KAFKA_CERTIFICAT
 KAFKA_DELIVERY_TIMEOUT = positive("KAFKA_DELIVERY_TIMEOUT", 10)
 # No commands are taken while a lane has more messages waiting than this.
 KAFKA_LANE_LIMIT = count("KAFKA_LANE_LIMIT", 50_000)
+# A command that was not carried out is forgotten after so many days; its text and number with it.
+DEAD_LETTER_DAYS = count("DEAD_LETTER_DAYS", 90)
 
 # --- keys, one ring per purpose -------------------------------------------------------------------
 
@@ -289,6 +291,7 @@ PERIODIC: list[tuple[str, float]] = [
     ("verification.conversions.count", 5),
     ("verification.conversions.purge", 3600),
     ("verification.alarms.guessing", 60),
+    ("messaging.dead_letters.purge", 600),
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
@@ -296,6 +299,9 @@ MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
 ERASURES = ["verification.erasure.PARTS", "messaging.erasure.PARTS"]
 # `[[clients.<name>]]` of a provisioning file: modules with `read` and `apply` (messaging/provisioning.py).
 PROVISION_SECTIONS = {"profiles": "verification.provisioning"}
+# Commands that an app above messaging carries out: type -> function of the caller and the command's data
+# (messaging/commands.py).
+COMMANDS_ABOVE = {"messaging.contact.trust": "verification.trust.command"}
 
 # --- verification ---------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """JSON in and JSON out: strict, within limits, and without the cost of negotiating a format."""
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -45,8 +46,21 @@ def read_json(request: Request, limit: int) -> Any:
     return parse(read(request, limit))
 
 
+# The end of a name, or of a quotation in a text that looks like one; and numbers that orjson reads as something else.
+_NAME = re.compile(rb'"\s*:')
+_OTHERS = re.compile(rb"[0-9]{18}|-0")
+
+
 def parse(raw: bytes) -> Any:
     """Raises InvalidJson."""
+    # orjson is several times as fast and lets the last of repeated names win. Where there are as many names as ends
+    # of names none was repeated; all else is read with care.
+    try:
+        found = orjson.loads(raw)
+        if _names(found) == len(_NAME.findall(raw)) and not _OTHERS.search(raw):
+            return found
+    except ValueError:
+        pass
     try:
         return json.loads(raw.decode(), parse_constant=_refuse, object_pairs_hook=_unique)
     except (ValueError, RecursionError):
@@ -74,6 +88,14 @@ def _too_large(limit: int) -> BodyTooLarge:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)  # NaN and Infinity are not JSON
+
+
+def _names(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(_names(one) for one in value.values() if isinstance(one, dict | list))
+    if isinstance(value, list):
+        return sum(map(_names, value))
+    return 0
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,14 +7,16 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from messaging.commands import LIMIT, Command, Unreadable, carry_out, claimed_source, read, reserved
 from messaging.errors import IdempotencyInProgress, RateLimited, Refusal
+from messaging.heartbeats import BRIDGE, Heartbeat
 from messaging.kafka import Incoming, Subscriber
 from messaging.models import DeadLetter
 from providers.sql import rows
@@ -38,6 +40,8 @@ class Bridge:
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
         self._subscriber = Subscriber(settings.KAFKA_COMMANDS_TOPIC)
+        self._heartbeat = Heartbeat(BRIDGE)
+        self._waiting: int | None = None
         self._looked_at = 0.0
         self._obstacle = ""
 
@@ -47,6 +51,7 @@ class Bridge:
         while not self._stopping.is_set():
             waiting += self._subscriber.fetch(GROUP, WAIT)
             try:
+                self._tell()
                 self._look_at_lanes()
                 waiting = take(waiting)
             except (OperationalError, InterfaceError) as error:
@@ -64,7 +69,16 @@ class Bridge:
 
     def close(self) -> None:
         self._subscriber.close()
+        with suppress(DatabaseError):
+            self._heartbeat.end()
         connection.close()
+
+    def _tell(self) -> None:
+        obstacle = self._obstacle or self._subscriber.trouble
+        state = "waits" if obstacle else "reads"
+        waiting = self._subscriber.waiting() if self._heartbeat.due else self._waiting
+        self._waiting = waiting
+        self._heartbeat.tell(state, obstacle, self._subscriber.partitions, waiting)
 
     def _look_at_lanes(self) -> None:
         """Raises Busy."""
@@ -97,7 +111,7 @@ def take(records: Sequence[Incoming]) -> list[Incoming]:
     try:
         found = [_read(record) for record in records]
         commands = [command for command in found if isinstance(command, Command)]
-        with reserved(commands) as rooms, transaction.atomic():
+        with reserved(commands) as rooms, _undone(), transaction.atomic():
             done = iter(carry_out(commands, rooms))
             refusals = [refusal if isinstance(refusal, Refusal) else next(done) for refusal in found]
             for refusal in refusals:
@@ -109,13 +123,29 @@ def take(records: Sequence[Incoming]) -> list[Incoming]:
         raise
     except IdempotencyInProgress as error:
         raise Busy("a request with the same idempotency key is still running") from error
-    except Exception as error:
-        log.exception("unexpected error in a group of commands", extra={"count": len(records)})
+    except Exception as undone:
+        mistake = undone.__cause__ or undone
+        log.error("unexpected error in a group of commands", exc_info=mistake, extra={"count": len(records)})
         if len(records) == 1:
-            _bury(records, [Unreadable("internal_error", type(error).__name__)])
+            _bury(records, [Unreadable("internal_error", type(mistake).__name__)])
             return []
         # One of them is to blame, and the others must not suffer.
         return [waiting for record in records for waiting in take([record])]
+
+
+class _Undone(Refusal):
+    """Its cause is a mistake of ours, by which the transaction of a group was rolled back."""
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """Around a transaction: an error from which it was rolled back for sure is a refusal, which costs no place."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, Refusal):
+        raise
+    except Exception as error:
+        raise _Undone from error
 
 
 def full_lanes() -> list[str]:

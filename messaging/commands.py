@@ -1,7 +1,7 @@
 """What the commands topic asks for: read strictly, carried out by the same stages as a request over HTTP."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -9,6 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.utils.module_loading import import_string
 
 from messaging import bodies, cancellation, clients, idempotency, intake, quotas, schema
 from messaging.clients import Caller
@@ -27,6 +28,7 @@ from messaging.models import DeadLetter
 from providers.sql import rows
 
 SEND, CANCEL = "messaging.message.send", "messaging.message.cancel"
+TYPES = (SEND, CANCEL, *settings.COMMANDS_ABOVE)
 LIMIT = settings.SINGLE_BODY_LIMIT + 4096  # bytes: the body of a POST and its envelope
 
 
@@ -68,13 +70,15 @@ def read(key: bytes | None, value: bytes | None) -> Command:
         raise Unreadable("invalid_command", "A JSON object is expected.")
     if envelope.get("specversion") != "1.0":
         raise Unreadable("wrong_version", "A CloudEvent of version 1.0 in structured JSON is expected.")
-    if envelope.get("type") not in (SEND, CANCEL):
-        raise Unreadable("unknown_type", f"One of {SEND} and {CANCEL} is expected.")
+    if envelope.get("type") not in TYPES:
+        raise Unreadable("unknown_type", f"One of {', '.join(TYPES)} is expected.")
     if problem := schema.problem(f"{envelope['type']}.{schema.VERSION}.json", envelope):
         raise Unreadable("invalid_command", problem)
     if key != (envelope["subject"].encode() if "subject" in envelope else key):
         raise Unreadable("wrong_key", "The record's key is not the command's subject.")
     caller = _caller(envelope["source"])
+    if envelope["type"] in (SEND, CANCEL) and "send" not in caller.scopes:
+        raise MissingScope("The client does not have the scope send.")
     return Command(caller, envelope["id"], envelope["type"], envelope["data"])
 
 
@@ -105,8 +109,10 @@ def carry_out(commands: Sequence[Command], rooms: Rooms) -> list[Refusal | None]
             results = _send(run, rooms)
             late |= {c.caller.id: r for c, r in zip(run, results, strict=True) if isinstance(r, RateLimited)}
             found += results
-        else:  # what it calls back may be among those that wait
+        elif kind == CANCEL:  # what it calls back may be among those that wait
             found += [late.get(command.caller.id) or _cancel(command) for command in run]
+        else:
+            found += [_above(command) for command in run]
     return found
 
 
@@ -136,15 +142,12 @@ def _caller(slug: str) -> Caller:
         raise ClientDisabled
     if not source.kafka_enabled:
         raise KafkaDisabled
-    if "send" not in source.caller.scopes:
-        raise MissingScope("The client does not have the scope send.")
     return source.caller
 
 
 def _send(run: Sequence[Command], rooms: Rooms) -> list[Refusal | None]:
     requests = [intake.Request(command.caller, command.data, command.id) for command in run]
-    answers = intake.accept_each(requests, rooms)
-    return [answer if isinstance(answer, Refusal) else None for answer in answers]
+    return intake.accept_untold(requests, rooms)
 
 
 def _cancel(command: Command) -> Refusal | None:
@@ -159,6 +162,21 @@ def _cancel(command: Command) -> Refusal | None:
         idempotency.once(caller, "cancel", data, command.id, work)
     except (AlreadyLeft, AlreadyClosed):
         return None  # too late is an outcome, not a mistake: the message's events tell it
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+def _above(command: Command) -> Refusal | None:
+    """Carried out by an app above this one (settings.COMMANDS_ABOVE)."""
+    carry: Callable[[Caller, Any], None] = import_string(settings.COMMANDS_ABOVE[command.type])
+
+    def work() -> Answer:
+        carry(command.caller, command.data)
+        return Answer(200, {})
+
+    try:
+        idempotency.once(command.caller, command.type, command.data, command.id, work)
     except Refusal as refusal:
         return refusal
     return None

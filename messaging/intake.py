@@ -129,6 +129,11 @@ def accept_each(requests: Sequence[Request], rooms: Rooms) -> list[Answer | Refu
     return [Answer(202, _body(result)) if isinstance(result, Stored) else result for result in found]
 
 
+def accept_untold(requests: Sequence[Request], rooms: Rooms) -> list[Refusal | None]:
+    """As `accept_each`, for a door that tells nobody what was accepted: the answers are kept, and not made twice."""
+    return [result if isinstance(result, Refusal) else None for result in _accept(requests, rooms)]
+
+
 def accept_many(caller: Caller, items: Sequence[Any]) -> list[uuid.UUID | Refusal]:
     """Accepts what is right of many, in one statement; gives an id or a refusal for each, in their order."""
     with reserve(caller, len(items)) as room:

@@ -20,6 +20,7 @@ FETCH_WAIT = 0.02  # seconds for a group to fill up once its first record is the
 STOP_WAIT = 2  # seconds for the last acknowledgements of a producer that is told to stop
 CLOSE_WAIT = 4  # seconds for a reader to commit and to leave its group
 ADMIN_WAIT = 15  # seconds
+LAG_WAIT = 1  # seconds for each question about how much waits
 QUIET = 10  # seconds between two lines of a kind from the client
 
 
@@ -74,11 +75,13 @@ class Publisher:
 
     def __init__(self) -> None:
         self._producer: Producer | None = None
+        self.trouble = ""  # why Kafka did not take all of the last records; one line for a person
 
     def publish(self, records: Sequence[Outgoing], stopping: threading.Event) -> set[int]:
         """Writes them, in no order that could be relied on, and returns the indices of those that Kafka has taken.
 
-        Takes little longer than KAFKA_DELIVERY_TIMEOUT. One that is missing may have been written all the same.
+        Takes little longer than KAFKA_DELIVERY_TIMEOUT, and twice that where Kafka does not take them. One that is
+        missing may have been written all the same.
         """
         producer = self._producer = self._producer or Producer(_producing(), logger=client_log)
         taken: set[int] = set()
@@ -95,11 +98,15 @@ class Publisher:
         while producer.flush(0.1) and time.monotonic() < deadline:
             if stopping.is_set():
                 deadline = min(deadline, time.monotonic() + STOP_WAIT)
+        self.trouble = ""
         if len(taken) < len(records):
-            log.warning("Kafka took %d of %d records: %s", len(taken), len(records), ", ".join(sorted(errors)) or "-")
+            self.trouble = f"Kafka took {len(taken)} of {len(records)} records: {', '.join(sorted(errors)) or '-'}"
+            log.warning("%s", self.trouble)
         if errors - {"MSG_SIZE_TOO_LARGE"} or len(producer):
             # A broker that restarted without its memory never lets an idempotent producer through again (seen).
             self.close()
+            # What the old producer has on its way would turn the order back behind what the new one writes.
+            stopping.wait(settings.KAFKA_DELIVERY_TIMEOUT)
         return taken
 
     def close(self) -> None:
@@ -115,7 +122,8 @@ class Subscriber:
         self._consumer = Consumer(_consuming(), logger=client_log)
         self._consumer.subscribe([topic])
         self._paused = False
-        self._partitions: list[int] = []
+        self.partitions: list[int] = []
+        self.trouble = ""  # what the client told last, until a record comes; one line for a person
         self._ends: dict[tuple[str, int], int] = {}  # behind what was fetched and is not done in full
 
     def fetch(self, limit: int, seconds: float) -> list[Incoming]:
@@ -124,8 +132,8 @@ class Subscriber:
         While paused it gives none but those of a partition that a rebalance has just brought.
         """
         assigned = self._consumer.assignment()
-        if (partitions := sorted(place.partition for place in assigned)) != self._partitions:
-            self._partitions = partitions
+        if (partitions := sorted(place.partition for place in assigned)) != self.partitions:
+            self.partitions = partitions
             log.info("reading partitions %s", partitions)
         if self._paused:
             self._consumer.pause(assigned)
@@ -133,10 +141,37 @@ class Subscriber:
         found = [] if first is None else [first]
         if found and limit > 1:
             found += self._consumer.consume(limit - 1, FETCH_WAIT)
-        records = [record for message in found if (record := _read(message))]
+        records = [record for message in found if (record := self._read(message))]
         for record in records:
             self._ends[record.topic, record.partition] = record.offset + 1
+            self.trouble = ""
         return records
+
+    def _read(self, message: Message) -> Incoming | None:
+        error = message.error()
+        if error is None:
+            return _record(message)
+        # A consumer that was fenced tells it once, as _FATAL with the reason in words, and is silent from then on.
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or "group.instance.id" in error.str():
+            raise KafkaStopped("Another bridge has the same KAFKA_MEMBER: each needs a name of its own.")
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            raise KafkaStopped(error.str())
+        client_log.warning("%s %s", error.name(), error.str())
+        self.trouble = f"Kafka: {error.name()}"
+        return None
+
+    def waiting(self) -> int | None:
+        """How many records of its partitions are not done; None where Kafka does not say soon."""
+        found = 0
+        try:
+            for place in self._consumer.committed(self._consumer.assignment(), timeout=LAG_WAIT):
+                first, end = self._consumer.get_watermark_offsets(place, timeout=LAG_WAIT)
+                found += end - (place.offset if place.offset >= 0 else first)
+        except KafkaException as error:
+            self.trouble = self.trouble or f"Kafka: {error.args[0].name()}"
+            return None
+        self.trouble = ""
+        return found
 
     def done(self, but: Sequence[Incoming] = ()) -> None:
         """All that was fetched need not be read again, but for these and what is behind them in their partitions."""
@@ -193,19 +228,11 @@ def _report(taken: set[int], errors: set[str], index: int, error: KafkaError | N
         errors.add(error.name())
 
 
-def _read(message: Message) -> Incoming | None:
-    error = message.error()
-    if error is None:
-        record: Any = message  # its methods may return None for what is not a record
-        produced_at = datetime.fromtimestamp(max(record.timestamp()[1], 0) / 1000, UTC)
-        where = (record.topic(), record.partition(), record.offset())
-        return Incoming(*where, record.key(), record.value(), record.headers() or [], produced_at)
-    if error.code() == KafkaError._FENCED or error.code() == KafkaError.FENCED_INSTANCE_ID:
-        raise KafkaStopped("Another bridge has the same KAFKA_MEMBER: each needs a name of its own.")
-    if error.fatal():
-        raise KafkaStopped(error.str())
-    client_log.warning("%s %s", error.name(), error.str())
-    return None
+def _record(message: Message) -> Incoming:
+    record: Any = message  # its methods may return None for what is not a record
+    produced_at = datetime.fromtimestamp(max(record.timestamp()[1], 0) / 1000, UTC)
+    where = (record.topic(), record.partition(), record.offset())
+    return Incoming(*where, record.key(), record.value(), record.headers() or [], produced_at)
 
 
 def _connection() -> dict[str, Any]:

@@ -28,10 +28,12 @@ def lead(
     pause: float,
     stopping: threading.Event,
     elected: Callable[[], None] = lambda: None,
+    told: Callable[[bool], None] = lambda leads: None,
 ) -> None:
     """Does `work` again and again while this process leads, with `pause` seconds between where it returns False.
 
-    `lock` is one number in the database for this leadership. `elected` is called first in each term.
+    `lock` is one number in the database for this leadership. `elected` is called first in each term, `told` in
+    every round.
     """
     term: object = None  # the connection that holds the lock: a new one would not
     while not stopping.is_set():
@@ -42,7 +44,9 @@ def lead(
                 if rows("SELECT pg_try_advisory_lock(%(lock)s)", {"lock": lock})[0][0]:
                     term = connection.connection
                     log.info("this %s leads", name)
+                    told(True)
                     elected()
+            told(term is not None)
             if term is not None:
                 again = work()
         except (DatabaseError, InterfaceError) as error:

@@ -5,7 +5,7 @@ ever holds a number, a code, a reference or a text of a client.
 """
 
 import platform
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from messaging import figures, tally
+from messaging import figures, heartbeats, tally
 from messaging.states import MessageClass, Status
 from messaging.tally import ATTEMPT, BOUNDS, MESSAGE, UNTIMED, Counted
 from providers.models import Provider, ProviderHealth
@@ -42,6 +42,7 @@ class Collector:
         yield from _latencies(counts, slugs)
         yield from _providers(providers)
         yield from _waiting()
+        yield from _kafka()
         build = {"version": settings.VERSION, "python": platform.python_version()}
         yield InfoMetricFamily("messaging_build", "The version that answers.", value=build)
 
@@ -203,6 +204,28 @@ def _waiting() -> Iterator[Metric]:
         ("messaging_tally_waiting", f"Counts that the sweeper has not folded, counted to {COUNTED + 1}.", unfolded),
     ):
         yield GaugeMetricFamily(name, text, value=value)
+
+
+def _kafka() -> Iterator[Metric]:
+    """By the word of the processes themselves; an installation without Kafka has none."""
+    alive = [word for word in heartbeats.words() if word.alive]
+    processes = GaugeMetricFamily(
+        "messaging_kafka_processes", "Relays and bridges that were heard of lately.", labels=("role", "state")
+    )
+    for (role, state), count in sorted(Counter((word.role, word.state) for word in alive).items()):
+        processes.add_metric((role, state), count)
+    yield processes
+    waiting = heartbeats.waiting([word for word in alive if word.role == heartbeats.BRIDGE])
+    commands = GaugeMetricFamily("messaging_commands_waiting", "Commands in Kafka that no bridge has taken yet.")
+    if waiting is not None:
+        commands.add_metric((), waiting)
+    yield commands
+    ((letters,),) = rows(
+        f"SELECT count(*) FROM (SELECT FROM messaging_deadletter WHERE replayed_at IS NULL LIMIT {COUNTED + 1}) d"  # noqa: S608  a literal
+    )
+    yield GaugeMetricFamily(
+        "messaging_dead_letters", f"Commands that were not carried out, counted to {COUNTED + 1}.", value=letters
+    )
 
 
 # indexes receipt_due, event_unpublished

@@ -338,10 +338,36 @@ class DeadLetter(models.Model):
         indexes = [
             # relay: what is not out yet
             models.Index(fields=["id"], name="dead_letter_unpublished", condition=Q(published_at=None)),
+            # home page, metrics: how many wait for a person
+            models.Index(fields=["id"], name="dead_letter_open", condition=Q(replayed_at=None)),
+            # dead_letters.purge
+            models.Index(fields=["received_at"], name="dead_letter_age"),
         ]
 
     def __str__(self) -> str:
         return f"{self.topic} {self.partition}/{self.offset}"
+
+
+class KafkaProcess(models.Model):
+    """A relay or a bridge, as it last told of itself (heartbeats.py)."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    role = models.CharField(max_length=10)
+    host = models.CharField(max_length=100)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+    state = models.CharField(max_length=20)  # leads, stands by, reads, waits
+    detail = models.CharField(max_length=200, blank=True)  # what is in its way
+    partitions = ArrayField(models.IntegerField(), default=list)
+    waiting = models.BigIntegerField(null=True)  # commands in its partitions that are not taken yet
+
+    class Meta:
+        verbose_name = "relay or bridge"
+        verbose_name_plural = "relays and bridges"
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.host}/{self.pid}"
 
 
 class IdempotencyKey(models.Model):

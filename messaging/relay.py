@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from messaging.cloudevents import MEDIA_TYPE, Told, encode
+from messaging.heartbeats import RELAY, Heartbeat
 from messaging.kafka import Outgoing, Publisher
 from messaging.models import DeadLetter
 from providers.sql import rows
@@ -27,6 +28,7 @@ class Relay:
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
         self._publisher = Publisher()
+        self._heartbeat = Heartbeat(RELAY)
 
     def elected(self) -> None:
         """Lets pass what the leader before may still have on its way: behind ours it would turn the order back."""
@@ -36,8 +38,13 @@ class Relay:
         """One group of each kind. True where there is more to do at once."""
         return any([self._events(), self._dead_letters()])
 
+    def told(self, leads: bool) -> None:
+        """Called in every round, whoever leads."""
+        self._heartbeat.tell("leads" if leads else "stands by", self._publisher.trouble)
+
     def close(self) -> None:
         self._publisher.close()
+        self._heartbeat.end()
 
     def _events(self) -> bool:
         events = [Told(*row) for row in rows(_FIRST_OF_EACH_SUBJECT, {"limit": GROUP})]

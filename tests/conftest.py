@@ -21,6 +21,8 @@ from messaging.clients import issue_key
 from providers import health
 from routing import snapshot
 from tests.factories import ClientFactory
+from tests.kafka import Kafka
+from tests.kafka.server import Server, server_or_skip
 from verification import countries, profiles
 
 pytest.register_assert_rewrite("tests.contract")
@@ -175,3 +177,33 @@ def carriers(tmp_path):
     found = Carriers(tmp_path)
     yield found
     found.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory):
+    """An Apache Kafka of the whole run, started by the first test that needs it."""
+    found = Server(tmp_path_factory.mktemp("kafka"), server_or_skip())
+    found.start()
+    yield found
+    found.kill()
+
+
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.broker)])
+def kafka(request, settings):
+    """Every test that uses it is a contract which the embedded broker and an Apache Kafka must both keep."""
+    found = Kafka(request.getfixturevalue("kafka_server") if request.param == "apache" else None)
+    for name, value in found.settings.items():
+        setattr(settings, name, value)
+    found.start()
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def apache_kafka(kafka_server, settings):
+    """For what the embedded broker cannot do, or is too weak a witness of."""
+    found = Kafka(kafka_server)
+    for name, value in found.settings.items():
+        setattr(settings, name, value)
+    found.start()
+    return found

@@ -142,6 +142,10 @@ class Fleet:
     def bridge(self, **environment: str) -> Process:
         return self._start("bridge", [sys.executable, "manage.py", "run_bridge"], **environment)
 
+    def program(self, name: str, *arguments: str, **environment: str) -> Process:
+        """This Python with `arguments`."""
+        return self._start(name, [sys.executable, *arguments], **environment)
+
     def web(self, port: int) -> Process:
         """Returns when it answers. PUBLIC_URL, which receipts are sent to, is the caller's to set."""
         process = self._start("web", [sys.executable, *web.command(port)])

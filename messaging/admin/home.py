@@ -32,6 +32,7 @@ GROUPS: list[tuple[str, list[tuple[str, ...]]]] = [
             ("Receipts", "receipt_long", "messaging.receipt"),
             ("Events", "bolt", "messaging.event"),
             ("Dead letters", "unsubscribe", "messaging.deadletter"),
+            ("Relays and bridges", "sync_alt", "messaging.kafkaprocess"),
             ("Templates", "description", "messaging.template"),
             ("Suppressions", "block", "messaging.suppression"),
         ],

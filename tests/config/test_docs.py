@@ -9,7 +9,7 @@ from django.core.management import get_commands
 
 from config.local.up import BASE_DIR
 
-PAGES = sorted([BASE_DIR / "README.md", *(BASE_DIR / "docs").rglob("*.md")])
+PAGES = sorted([BASE_DIR / "README.md", *(BASE_DIR / "docs").rglob("*.md"), *(BASE_DIR / "examples").rglob("*.md")])
 MAKE = (BASE_DIR / "Makefile").read_text()
 EXAMPLE = (BASE_DIR / ".env.example").read_text()
 # Variables of the launcher, of tests and of libraries, and files instead of values.
@@ -18,7 +18,7 @@ ELSEWHERE = {
     "KAFKA_PORT",
     "CARRIER_PORT",
     "RABBITMQ_URL",
-    "KAFKA_URL",
+    "WEBHOOK_SECRET",
     "UV_THREADPOOL_SIZE",
     "SECRET_KEY_FILE",
     "CREDENTIALS_KEYS_FILE",

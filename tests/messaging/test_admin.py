@@ -101,6 +101,7 @@ LISTS = (
     "messaging/receipt",
     "messaging/event",
     "messaging/deadletter",
+    "messaging/kafkaprocess",
     "messaging/template",
     "messaging/suppression",
     "messaging/client",

@@ -1,4 +1,5 @@
 import io
+import json
 from typing import Any
 
 import pytest
@@ -132,3 +133,32 @@ def test_json_that_would_exhaust_the_parser(body):
 
 def test_an_escaped_surrogate_is_left_to_the_field_it_is_in():
     assert bodies.read_json(request(rb'{"a": "\ud800"}'), LIMIT) == {"a": "\ud800"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":1,"a":2,"b" :3}',
+        b'{"a":1,"b" :2,"b"\t:3}',
+        b'{"a":{"b":1,"b":1},"c\\":":1}',
+        b'[{"a":"\\":","a":1}]',
+    ],
+)
+def test_a_repeated_name_is_found_however_it_is_written(raw):
+    with pytest.raises(InvalidJson):
+        bodies.parse(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a":"b\\":c"}',
+        b"123456789012345678901234567890",
+        b"-0",
+        b'{"a" : [{}, 1.5, "\\ud800"]}',
+        b'"\\u0000"',
+        b"1e400",
+    ],
+)
+def test_the_short_way_reads_what_the_careful_way_reads(raw):
+    assert repr(bodies.parse(raw)) == repr(json.loads(raw))

@@ -15,6 +15,8 @@ from tests.kafka import command
 from tests.messaging.door import GOOD
 
 pytestmark = pytest.mark.django_db(transaction=True)
+# The embedded broker fences nobody, and takes most of a minute over static members.
+only_apache = pytest.mark.parametrize("kafka", [pytest.param("apache", marks=pytest.mark.broker)], indirect=True)
 
 
 @pytest.fixture
@@ -77,6 +79,51 @@ def test_two_bridges_share_the_partitions_and_a_stop_hands_them_over(kafka, sour
     wait_for(messages(40), 20)
     assert partitions(second) == [0, 1, 2, 3]
     assert Message.objects.count() == 40
+
+
+@only_apache
+def test_a_named_bridge_takes_its_partitions_back_and_nobody_else_notices(kafka, source, fleet):
+    fleet.environment["KAFKA_SESSION_TIMEOUT"] = "15"
+    first, second = fleet.bridge(KAFKA_MEMBER="one"), fleet.bridge(KAFKA_MEMBER="two")
+    wait_for(lambda: [len(partitions(process)) for process in (first, second)] == [2, 2], 40)
+    mine, theirs = partitions(first), second.output.count("reading partitions")
+
+    first.kill()
+    again = fleet.bridge(KAFKA_MEMBER="one")
+    wait_for(lambda: partitions(again) == mine, 40)
+    send(kafka, source, 40)
+    wait_for(messages(40), 20)
+
+    assert second.output.count("reading partitions") == theirs
+
+
+@only_apache
+def test_a_name_that_two_bridges_have_ends_the_first_with_a_hint(kafka, source, fleet):
+    first = fleet.bridge(KAFKA_MEMBER="one")
+    wait_for(lambda: partitions(first) == [0, 1, 2, 3], 40)
+
+    second = fleet.bridge(KAFKA_MEMBER="one")
+    send(kafka, source, 10)
+
+    wait_for(lambda: first.ended, 20)
+    wait_for(messages(10), 30)
+    assert "each needs a name of its own" in first.output
+    assert not second.ended
+
+
+def test_bridges_go_on_when_the_broker_was_killed(kafka, source, fleet):
+    fleet.bridge(), fleet.bridge()
+    send(kafka, source, 100)
+    wait_for(messages(1), 30)
+
+    kafka.kill()
+    kafka.start()
+    before = 100 if kafka.remembers else Message.objects.count()
+    send(kafka, source, 100)
+
+    wait_for(messages(before + 100), 60)
+    time.sleep(1)
+    assert Message.objects.count() == before + 100
 
 
 def test_poison_is_told_on_a_topic_of_its_own_and_the_rest_flows(kafka, source, fleet):
@@ -148,7 +195,6 @@ def test_a_lane_counts_as_full_above_its_limit(settings, source):
 
 
 def test_a_bridge_stops_though_kafka_is_away(kafka, source, fleet):
-    kafka.needs_embedded()
     fleet.environment["KAFKA_SESSION_TIMEOUT"] = "12"
     process = fleet.bridge()
     send(kafka, source, 1)

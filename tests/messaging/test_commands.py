@@ -299,6 +299,18 @@ def test_what_the_code_did_not_foresee_costs_one_command(source):
     assert (Message.objects.count(), buried()) == (2, ["internal_error"])
 
 
+def test_what_the_code_did_not_foresee_costs_no_place_of_the_quota_but_its_own(source):
+    type(source).objects.filter(pk=source.pk).update(daily_quota=3)
+    rows("""CREATE FUNCTION mistake() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF NEW.text = 'mistake' THEN RAISE division_by_zero; END IF; RETURN NEW; END $$""")
+    rows("""CREATE TRIGGER mistake BEFORE INSERT ON messaging_message FOR EACH ROW EXECUTE FUNCTION mistake()""")
+
+    take(command(source, GOOD), command(source, {**GOOD, "text": "mistake"}), command(source, GOOD))
+    take(command(source, GOOD))
+
+    assert (Message.objects.count(), buried()) == (3, ["internal_error"])
+
+
 def test_a_message_is_called_back_by_its_id_or_by_its_command(source):
     take(command(source, GOOD, id="key-1"), command(source, GOOD, id="key-2"))
     first, _ = Message.objects.order_by("id")

@@ -77,7 +77,6 @@ def test_topics_are_made_once(kafka):
 
 
 def test_a_broker_that_is_away_is_told_in_one_line(kafka, monkeypatch):
-    kafka.needs_embedded()
     kafka.kill()
     monkeypatch.setattr("messaging.kafka.ADMIN_WAIT", 1)
 

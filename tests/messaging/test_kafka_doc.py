@@ -27,9 +27,17 @@ def test_the_commands_are_carried_out():
     ProviderFactory(price="0.04")
     ClientFactory(slug="core-backend", kafka_enabled=True)
 
-    bridge.take([record(example(name), key=b"order-4711") for name in ("send", "cancel")])
+    sent = [record(example(name), key=b"order-4711") for name in ("send", "cancel")]
+    bridge.take([*sent, record(example("trust"), key=b"customer-815")])
 
     assert (Message.objects.get().status, DeadLetter.objects.count()) == ("cancelled", 0)
+
+
+def test_the_page_the_tests_and_the_compose_file_have_one_version():
+    image = re.search(r"apache/kafka:(\S+)", (BASE_DIR / "docker-compose.yml").read_text())[1]
+
+    assert f"<version>{image}</version>" in (BASE_DIR / "tests" / "kafka" / "pom.xml").read_text()
+    assert f"Apache Kafka {image.rpartition('.')[0]}" in PAGE
 
 
 def test_every_type_of_event_and_command_is_named():

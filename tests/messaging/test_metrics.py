@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from prometheus_client.parser import text_string_to_metric_families
 
 from messaging import figures, intake, metrics, receipts
+from messaging.heartbeats import BRIDGE, RELAY, Heartbeat
 from messaging.models import Event, Message, Receipt, uuid7
 from messaging.states import MessageClass, Status
 from providers.models import ProviderHealth
@@ -220,12 +221,28 @@ class TestCost:
             assert index in plan
 
 
+def test_kafka_is_told_by_the_word_of_its_processes(client):
+    nothing = scrape(client)
+    Heartbeat(RELAY).tell("leads")
+    Heartbeat(BRIDGE).tell("waits", "a lane is full", [0], 7)
+    Heartbeat(BRIDGE).tell("reads", "", [1], 4)
+
+    found = scrape(client)
+
+    assert ("messaging_commands_waiting",) not in nothing
+    assert found["messaging_commands_waiting",] == 11
+    assert found["messaging_kafka_processes", "relay", "leads"] == 1
+    assert found["messaging_kafka_processes", "bridge", "waits"] == 1
+    assert found["messaging_dead_letters",] == 0
+
+
 def test_document_names_every_metric_and_its_labels(client, caller, provider):
     accept(caller)
     (offer,) = claim()
     settle(offer, Accepted("their-1", price="0.05", currency="EUR"))
     receipts.store(provider.pk, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference=offer.our_reference.hex)])
     receipts.apply_due()
+    Heartbeat(BRIDGE).tell("reads", waiting=1)
     shown = set()
     for family in metrics.Collector().collect():
         name = family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")

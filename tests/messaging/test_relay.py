@@ -161,8 +161,7 @@ def test_lag_counts_what_is_not_out_yet(kafka, publisher):
     assert outbox.lag().events == 0
 
 
-def test_a_broker_that_comes_back_without_its_memory_gets_the_rest(kafka, publisher):
-    kafka.needs_embedded()
+def test_a_broker_that_was_killed_gets_the_rest_with_or_without_its_memory(kafka, publisher):
     events_of(subjects=20, sequences=1)
     drain(publisher)
     kafka.kill()
@@ -211,7 +210,6 @@ def test_a_standby_takes_over_and_a_stop_is_quick(kafka, tmp_path):
 
 
 def test_the_api_does_not_notice_that_kafka_is_away(kafka, tmp_path, api):
-    kafka.needs_embedded()
     ProviderFactory(price="0.04")
     with Fleet(tmp_path, **kafka.settings | {"KAFKA_DELIVERY_TIMEOUT": 1}) as fleet:
         fleet.relay()

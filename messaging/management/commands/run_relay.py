@@ -24,5 +24,7 @@ class Command(BaseCommand):
         stopping = leading.until_told()
         relay = Relay(stopping)
         with lifecycle.logged():
-            leading.lead("relay", LOCK, relay.work, pause=PAUSE, stopping=stopping, elected=relay.elected)
+            leading.lead(
+                "relay", LOCK, relay.work, pause=PAUSE, stopping=stopping, elected=relay.elected, told=relay.told
+            )
             relay.close()

@@ -1,7 +1,6 @@
-"""A Kafka for tests: the embedded broker, or a server's address in KAFKA_URL; and plain clients beside ours."""
+"""A Kafka for tests: the embedded broker, or an Apache Kafka; and plain clients beside ours."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -10,25 +9,25 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from config.local import kafka as broker
 from config.local.postgres import die_with_parent, free_port
 from messaging.kafka import create_topics
 from tests.fleet import wait_for
+from tests.kafka.server import Server
 
 PARTITIONS = 4
 
 
 class Kafka:
-    """Topics of one test's own. The embedded broker can be taken away and comes back without its memory."""
+    """Topics of one test's own. It can be taken away: the embedded broker comes back without its memory."""
 
-    def __init__(self, url: str = "") -> None:
+    def __init__(self, server: Server | None = None) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0 if url else free_port()
-        self.embedded = not url
-        self.url = url or f"127.0.0.1:{self._port}"
+        self._server = server
+        self._port = 0 if server else free_port()
+        self.url = server.url if server else f"127.0.0.1:{self._port}"
         mark = uuid.uuid4().hex[:8]
         self.events, self.commands, self.dlq = (f"{name}.{mark}" for name in ("events", "commands", "dlq"))
         self.group = f"group.{mark}"
@@ -39,11 +38,15 @@ class Kafka:
             "KAFKA_DLQ_TOPIC": self.dlq,
             "KAFKA_GROUP": self.group,
             "KAFKA_DELIVERY_TIMEOUT": 2,
-            "KAFKA_SESSION_TIMEOUT": 2 if self.embedded else 6,  # the least that is allowed
+            "KAFKA_SESSION_TIMEOUT": 2,
         }
 
+    @property
+    def remembers(self) -> bool:
+        return self._server is not None
+
     def start(self) -> None:
-        if self.embedded:
+        if not self._server:
             self._process = subprocess.Popen(
                 [broker.binary(), *broker.arguments(self._port)],
                 stdout=subprocess.DEVNULL,
@@ -51,13 +54,18 @@ class Kafka:
                 preexec_fn=die_with_parent(signal.SIGKILL),
             )
             wait_for(self._listens)
+        elif not self._server.runs:
+            self._server.start()
         create_topics({self.events: PARTITIONS, self.commands: PARTITIONS, self.dlq: 1}, 1)
 
-    def needs_embedded(self) -> None:
-        if not self.embedded:
-            pytest.skip("a server of somebody else's is not taken away")
+    def end(self) -> None:
+        """The server is of the whole run, and goes on."""
+        if not self._server:
+            self.kill()
 
     def kill(self) -> None:
+        if self._server:
+            self._server.kill()
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -79,11 +87,16 @@ class Kafka:
     @contextmanager
     def producer(self) -> Iterator[Callable[..., None]]:
         """`send(key, value, topic=commands, headers=...)`; all is in Kafka at the end of the block."""
-        producer = Producer({"bootstrap.servers": self.url, "partitioner": "murmur2_random", "linger.ms": 2})
+        found = {"partitioner": "murmur2_random", "linger.ms": 2, "message.max.bytes": 10_000_000}
+        producer = Producer({"bootstrap.servers": self.url, **found})
 
         def send(key: bytes | None, value: object, **extra: object) -> None:
             raw = value if value is None or isinstance(value, bytes) else json.dumps(value).encode()
-            producer.produce(extra.pop("topic", self.commands), key=key, value=raw, **extra)
+            try:
+                producer.produce(extra.pop("topic", self.commands), key=key, value=raw, **extra)
+            except BufferError:
+                producer.flush(20)
+                producer.produce(self.commands, key=key, value=raw, **extra)
 
         yield send
         assert producer.flush(20) == 0
@@ -108,10 +121,3 @@ def command(source: object, data: object, **attributes: object) -> dict[str, obj
     """A command of a client; messaging.message.send, with an id of its own, unless told otherwise."""
     known = {"specversion": "1.0", "type": "messaging.message.send", "id": uuid.uuid4().hex}
     return {**known, "source": str(source), "data": data, **attributes}
-
-
-def server_url() -> str:
-    url = os.environ.get("KAFKA_URL", "")
-    if not url:
-        pytest.skip("set KAFKA_URL=host:port to run on an Apache Kafka")
-    return url
