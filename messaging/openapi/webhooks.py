@@ -1,12 +1,15 @@
 """The calls of webhook endpoints: words, requests, answers and examples for the document (OPENAPI_CALLS)."""
 
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from messaging.drafts import parse_moment
 from messaging.openapi.calls import Call, query
-from messaging.openapi.requests import Moment, Seconds, Strict, Text, ecma
+from messaging.openapi.requests import Seconds, Strict, Text, ecma
 from messaging.views import LONGEST_PAGE, PAGE
 from messaging.webhook_models import BY_CLIENT, BY_STAFF, DELIVERED, FAILED, FAILING, GONE, PENDING
 from messaging.webhook_views import CURSOR
@@ -38,6 +41,8 @@ class Wanted(serializers.ListField):
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, list) or not all(isinstance(entry, str) for entry in data):
             raise ValidationError("No list of strings.")
+        if not set(data) <= set(drafts.WANTED):
+            raise ValidationError("Not all of them are events.")
         return super().to_internal_value(data)
 
 
@@ -69,6 +74,22 @@ class RotateRequest(Strict):
     )
 
 
+class Instant(serializers.DateTimeField):
+    def to_internal_value(self, value: Any) -> datetime:
+        try:
+            return parse_moment(value)
+        except ValueError:
+            raise ValidationError("No ISO 8601 date and time with its offset.") from None
+
+
+class Recent(Instant):
+    def to_internal_value(self, value: Any) -> datetime:
+        moment = super().to_internal_value(value)
+        if moment < datetime.now(UTC) - drafts.LONGEST_REPLAY:
+            raise ValidationError("Too long ago.")
+        return moment
+
+
 class Flag(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         if not isinstance(data, bool):
@@ -78,8 +99,8 @@ class Flag(serializers.BooleanField):
 
 class ReplayRequest(Strict):
     event_id = Text(pattern=drafts.EVENT_ID, help_text="One event, whatever the endpoint wants otherwise.")
-    since = Moment(required=False, help_text="All that the endpoint wants, from this time on; at most 31 days ago.")
-    until = Moment(required=False, help_text="... to this time; default: now.")
+    since = Recent(required=False, help_text="All that the endpoint wants, from this time on; at most 31 days ago.")
+    until = Instant(required=False, help_text="... to this time; default: now.")
     failed_only = Flag(
         required=False, help_text="Only what was given up or never tried: not what was delivered or still is tried."
     )
@@ -88,6 +109,10 @@ class ReplayRequest(Strict):
         "oneOf": [{"required": ["event_id"]}, {"required": ["since"]}],
         "dependentRequired": {"until": ["since"], "failed_only": ["since"]},
     }
+
+    def clashes(self, data: Mapping[str, Any]) -> Collection[str]:
+        found = {"since"} if ("event_id" in data) == ("since" in data) else set()
+        return found | ({"until", "failed_only"} & data.keys() if "since" not in data else set())
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def settle(outcomes: Collection[Outcome]) -> None:
         ]
         disabled = rows(_HEALTH, {"rows": records(endpoints), "limit": settings.WEBHOOK_DISABLE_AFTER})
         for endpoint_id, reason in disabled:
-            log.error("a webhook endpoint is disabled", extra={"endpoint_id": str(endpoint_id), "reason": reason})
+            log.error("a webhook endpoint is disabled", extra={"endpoint_id": str(endpoint_id), "code": reason})
 
 
 def _settled(outcome: Outcome) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.factories import MessageFactory
 class Receiver:
     """`answer` takes the handler, which it may write to, and gives a status; None: it has answered itself."""
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
         self.requests: list[tuple[float, dict[str, str], bytes]] = []  # time, headers, body
         self.answer = lambda handler: 200
         self.ended = threading.Event()
@@ -36,6 +36,12 @@ class Receiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
+            def send_redirect(self, location):
+                self.send_response(302)
+                self.send_header("Location", location)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
             def log_message(self, format, *args):
                 pass
 
@@ -45,9 +51,9 @@ class Receiver:
             def handle_error(self, request, client_address):
                 pass  # a client that went away is what is tested
 
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server((host, 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        self.url = f"http://{host}:{self.server.server_port}/hook"
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self):
