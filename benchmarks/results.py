@@ -61,6 +61,10 @@ FIGURES = (
     Figure("check", "codes checked, as many as go", "update-1"),
     Figure("check-idle", "codes checked, 100 to 300 a second", p99=15),
     Figure("check-busy", "the same beside saturating senders", calm="check-idle", p99_of_calm=3),
+    Figure("webhooks", "webhooks to 10 endpoints, as many as go"),
+    Figure("webhooks-hang", "the same to 9, beside one that hangs"),
+    Figure("webhooks-calm", "webhooks of 50 events a second to 10 endpoints"),
+    Figure("webhooks-late", "the same to 9, beside one that hangs", calm="webhooks-calm"),
     Figure("metrics", "delivered, while /metrics is compared", "insert-100"),
     Figure("empty", "delivered, empty database", "insert-100"),
     Figure("full", "delivered, full database", "insert-100", twin="empty", of_twin=0.9),
@@ -163,7 +167,8 @@ def _latency(row: Mapping[str, Any]) -> str:
     if "p99" in row["goals"]:
         told += f" (goal {row['goals']['p99']})"
     if row["p99_of_calm"] is not None:
-        told += f", p99 {row['p99_of_calm']:.1f} x idle (goal {row['goals']['p99_of_calm']})"
+        goal = row["goals"].get("p99_of_calm")
+        told += f", p99 {row['p99_of_calm']:.1f} x calm" + (f" (goal {goal})" if goal else "")
     return told
 
 

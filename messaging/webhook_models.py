@@ -39,7 +39,7 @@ class WebhookEndpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return str(self.id)
+        return self.url
 
 
 class WebhookDelivery(models.Model):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
@@ -77,7 +78,7 @@ class ReplayForm(forms.Form):
 
 @admin.register(WebhookEndpoint)
 class WebhookEndpointAdmin(ReadOnly):
-    list_display = ("url", "client", "health", "wanted", "failing_since", "last_success_at", "last_error")
+    list_display = ("url", "client", "health", "wanted", "last_success_at", "last_error")
     list_filter = (Health, ("client", RelatedDropdownFilter))
     list_select_related = ("client",)
     search_fields = ("url", "client__slug", "description")
@@ -187,7 +188,7 @@ class WebhookEndpointAdmin(ReadOnly):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(Log):
-    list_display = ("created_at", "event_type", "subject", "client", "state", "tries", "next_try", "finished_at")
+    list_display = ("created_at", "event_type", "subject", "receiver", "state", "tries", "next_try", "finished_at")
     list_filter = (("status", ChoicesDropdownFilter), ("endpoint__client", RelatedDropdownFilter))
     list_select_related = ("event", "endpoint__client")
     search_help_text = "Id of the event or of the endpoint, or the subject: a message's id"
@@ -242,6 +243,10 @@ class WebhookDeliveryAdmin(Log):
     @admin.display(description="Client")
     def client(self, row: WebhookDelivery) -> str:
         return str(row.endpoint.client)
+
+    @admin.display(description="Receiver")
+    def receiver(self, row: WebhookDelivery) -> str:
+        return urlsplit(row.endpoint.url).netloc
 
     @admin.display(description="Endpoint")
     def endpoint_link(self, row: WebhookDelivery) -> SafeString:

@@ -25,7 +25,13 @@ URLS = [
     *("https://10.0.0.1/", "https://127.0.0.1/", "https://[::1]/", "https://2130706433/", "https://0177.0.0.1/"),
     *("https://[::ffff:8.8.8.8]/", "https://[::1", "https://example.com\\@x/", "https://x/" + "a" * 600, "https://-/"),
 ]
-EVENTS: list[object] = [["*"], ["message.*"], ["message.sent", "message.sent"], ["webhook.disabled"], ["verification.*", "*"]]
+EVENTS: list[object] = [
+    ["*"],
+    ["message.*"],
+    ["message.sent", "message.sent"],
+    ["webhook.disabled"],
+    ["verification.*", "*"],
+]
 EVENTS += [[], ["provider.down"], ["webhook.test"], ["message"], ["*", 1], [None], ["MESSAGE.SENT"], ["*"] * 21, "*"]
 MOMENTS = [
     *((datetime.now(UTC) - timedelta(days=days)).isoformat() for days in (0, 1, 30, 32, -1, -365)),
