@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 CAREFUL = 2  # requests at a time to an endpoint whose last try failed
 CAREFUL_SHARE = 2  # ... and to all of these together one slot in two
 CONNECT_TIMEOUT = 5.0  # seconds
-LEASE_MARGIN = 15.0  # seconds: a lease outlives its request and the settling of it
+LEASE_MARGIN = 5.0  # seconds: a lease outlives its request and the settling of it
 RELEASE_WAIT = 1.0  # seconds: nothing was tried, and what kept us from it may last
 JITTER = 0.2
 CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8"
