@@ -1,5 +1,7 @@
 """Where a client's events go, and what became of each."""
 
+from urllib.parse import urlsplit
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
@@ -39,7 +41,7 @@ class WebhookEndpoint(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.url
+        return f"endpoint {urlsplit(self.url).netloc}"
 
 
 class WebhookDelivery(models.Model):

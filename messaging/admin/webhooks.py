@@ -78,7 +78,7 @@ class ReplayForm(forms.Form):
 
 @admin.register(WebhookEndpoint)
 class WebhookEndpointAdmin(ReadOnly):
-    list_display = ("url", "client", "health", "wanted", "last_success_at", "last_error")
+    list_display = ("address", "client", "health", "wanted", "last_success_at", "last_error")
     list_filter = (Health, ("client", RelatedDropdownFilter))
     list_select_related = ("client",)
     search_fields = ("url", "client__slug", "description")
@@ -86,10 +86,19 @@ class WebhookEndpointAdmin(ReadOnly):
     ordering = ("client__slug", "id")
     actions_detail = ("send_test", "replay_since", "switch_off", "switch_on")
     fields = (
-        *("client", "url", "description", "wanted", "health", "failing_since", "last_success_at", "last_failure_at"),
+        *(
+            "client",
+            "address",
+            "description",
+            "wanted",
+            "health",
+            "failing_since",
+            "last_success_at",
+            "last_failure_at",
+        ),
         *("last_error", "disabled_at", "created_at", "waiting", "running_replays", "attempt_table"),
     )
-    readonly_fields = ("health", "wanted", "waiting", "running_replays", "attempt_table")
+    readonly_fields = ("address", "health", "wanted", "waiting", "running_replays", "attempt_table")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookEndpoint]:
         return super().get_queryset(request).filter(deleted_at=None)
@@ -152,6 +161,10 @@ class WebhookEndpointAdmin(ReadOnly):
         self.log_change(request, row, done)
         messages.success(request, done)
         return HttpResponseRedirect(change_url(self, row))
+
+    @admin.display(description="URL")
+    def address(self, row: WebhookEndpoint) -> SafeString:
+        return format_html('<span class="address">{}</span>', row.url)
 
     @admin.display(description="Health")
     def health(self, row: WebhookEndpoint) -> SafeString:
@@ -250,7 +263,7 @@ class WebhookDeliveryAdmin(Log):
 
     @admin.display(description="Endpoint")
     def endpoint_link(self, row: WebhookDelivery) -> SafeString:
-        return _link(reverse("admin:messaging_webhookendpoint_change", args=[row.endpoint_id]), row.endpoint.url)
+        return _link(reverse("admin:messaging_webhookendpoint_change", args=[row.endpoint_id]), row.endpoint)
 
     @admin.display(description="Status")
     def state(self, row: WebhookDelivery) -> SafeString:

@@ -15,10 +15,15 @@ pytestmark = [pytest.mark.chaos, pytest.mark.django_db(transaction=True), pytest
 EVENTS, KILLS = 300, 6
 
 
+def slowly(handler):
+    time.sleep(0.05)
+    return 204
+
+
 def test_kill_9_of_workers_loses_no_webhook(tmp_path, settings):
     settings.WEBHOOK_ALLOW_HTTP = True
     receiver = Receiver()
-    receiver.answer = lambda handler: time.sleep(0.05) or 204
+    receiver.answer = slowly
     client: Client = ClientFactory()
     for path in ("/a", "/b"):
         endpoint(client, receiver.url.replace("/hook", path))

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from messaging.models import Message
@@ -17,7 +18,7 @@ class Receiver:
 
     def __init__(self, host="127.0.0.1"):
         self.requests: list[tuple[float, dict[str, str], bytes]] = []  # time, headers, body
-        self.answer = lambda handler: 200
+        self.answer: Callable[..., int | None] = lambda handler: 200
         self.ended = threading.Event()
         receiver = self
 
