@@ -171,6 +171,15 @@ class TestRotate:
         row.refresh_from_db()
         assert signatures.unseal(row.pk, row.secrets) == {new: ""}
 
+    def test_a_later_rotation_gives_an_older_secret_no_more_time(self, api, row):
+        post(api, f"/{row.pk}/rotate", {"overlap_seconds": 60})
+        second = secret_of(row)
+        third = post(api, f"/{row.pk}/rotate", {"overlap_seconds": 3600}).json()["secret"]
+
+        row.refresh_from_db()
+        held = signatures.unseal(row.pk, row.secrets)
+        assert signatures.valid(held, datetime.now(UTC) + timedelta(seconds=90)) == [third, second]
+
     def test_secrets_do_not_pile_up(self, api, row):
         for _ in range(signatures.MOST_SECRETS + 3):
             post(api, f"/{row.pk}/rotate")
