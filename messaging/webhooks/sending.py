@@ -74,7 +74,7 @@ def claim(free: int, busy: Mapping[UUID, int], careful_busy: int) -> list[Shot]:
         _CLAIM,
         {
             "free": free,
-            "careful_free": max(0, settings.WEBHOOK_SLOTS // CAREFUL_SHARE - careful_busy),
+            "careful_free": max(0, max(1, settings.WEBHOOK_SLOTS // CAREFUL_SHARE) - careful_busy),
             "most": settings.WEBHOOK_CONCURRENCY,
             "careful": CAREFUL,
             "busy": records({"id": endpoint_id, "n": n} for endpoint_id, n in busy.items()),

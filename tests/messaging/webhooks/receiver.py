@@ -9,7 +9,8 @@ from messaging.models import Message
 from messaging.moves import Move
 from messaging.states import Status
 from messaging.webhook_models import WebhookEndpoint
-from messaging.webhooks import endpoints, signatures
+from messaging.webhooks import endpoints, sending, signatures
+from messaging.webhooks.sending import Outcome
 from tests.factories import MessageFactory
 
 
@@ -85,6 +86,13 @@ def tell(client, status=Status.SENT) -> Message:
     message = MessageFactory(client=client, status=origin)
     Message.objects.transition([Move(message.id, status)])
     return message
+
+
+def settle(*shots, status=200, error=None, **fields):
+    """`error` in place of an answer."""
+    code = error if error is not None else "" if 200 <= status < 300 else f"http_{status}"
+    http_status = None if error else status
+    sending.settle([Outcome(shot, http_status, code, 0.01, **fields) for shot in shots])
 
 
 def wait_for(condition, seconds=20.0):
