@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks import checks, history, kafka, limits, measure, metrics
+from benchmarks import checks, history, kafka, limits, measure, metrics, webhooks
 from benchmarks.fleets import Fleet, Naive, Ours
 from benchmarks.measure import Sample
 from benchmarks.world import World, say
@@ -148,6 +148,16 @@ def compared(bench: Bench) -> list[Step]:
     return [Step("metrics", lambda: metrics.compare(bench.ours, messages), bench.ours)]
 
 
+def told(bench: Bench) -> list[Step]:
+    fleet, events, seconds = bench.ours, max(20, round(1500 * bench.scale)), 8 * bench.scale
+    return [
+        Step("webhooks", lambda: webhooks.burst(fleet, events, hanging=False), fleet),
+        Step("webhooks-hang", lambda: webhooks.burst(fleet, events, hanging=True), fleet),
+        Step("webhooks-calm", lambda: webhooks.arriving(fleet, seconds, hanging=False), fleet),
+        Step("webhooks-late", lambda: webhooks.arriving(fleet, seconds, hanging=True), fleet),
+    ]
+
+
 # name -> what makes its steps, what it tells
 PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "limits": (physical, "rows that PostgreSQL takes one by one and in groups, flushes of the disk"),
@@ -159,6 +169,7 @@ PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "sent-single": (sent_single, "as `sent`, each message posted by itself"),
     "check": (checked, "checks of one-time codes: 100 to 300 a second alone and beside senders, and as many as go"),
     "kafka": (brokered, "commands from Kafka beside a bare loop, events to Kafka (Java and Maven are needed)"),
+    "webhooks": (told, "deliveries to ten endpoints, with and without one that hangs; how long one takes"),
     "metrics": (compared, "as `delivered`, while /metrics is scraped and compared with the tables"),
     "tables": (tables, f"as `delivered`, with an empty database and with {HISTORY:,} closed messages"),
 }

@@ -72,6 +72,10 @@ FIGURES = (
     Figure("bare-ingest", "bare loop: commands parsed and inserted"),
     Figure("bridge", "commands taken from Kafka", "bare-ingest", rate=10_000, of_limit=0.45),
     Figure("relay", "events published to Kafka", rate=10_000),
+    Figure("webhooks", "webhooks to 10 endpoints, as many as go"),
+    Figure("webhooks-hang", "the same to 9, beside one that hangs"),
+    Figure("webhooks-calm", "webhooks of 50 events a second to 10 endpoints"),
+    Figure("webhooks-late", "the same to 9, beside one that hangs", calm="webhooks-calm"),
     Figure("metrics", "delivered, while /metrics is compared", "insert-100"),
     Figure("empty", "delivered, empty database", "insert-100"),
     Figure("full", "delivered, full database", "insert-100", twin="empty", of_twin=0.9),
@@ -174,7 +178,8 @@ def _latency(row: Mapping[str, Any]) -> str:
     if "p99" in row["goals"]:
         told += f" (goal {row['goals']['p99']})"
     if row["p99_of_calm"] is not None:
-        told += f", p99 {row['p99_of_calm']:.1f} x idle (goal {row['goals']['p99_of_calm']})"
+        goal = row["goals"].get("p99_of_calm")
+        told += f", p99 {row['p99_of_calm']:.1f} x calm" + (f" (goal {goal})" if goal else "")
     return told
 
 

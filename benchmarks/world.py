@@ -138,6 +138,8 @@ class World:
             "DEBUG": "false",
             "HTTPS": "false",  # nothing but loopback is served; TLS ends at the proxy in production
             "LOG_LEVEL": "INFO",
+            "WEBHOOK_ALLOW_HTTP": "true",
+            "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
             "BENCH_API_KEY": self.api_key,
         }
 

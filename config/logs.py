@@ -21,7 +21,20 @@ from messaging.context import request_id
 
 # What `extra=` may bring; anything else is dropped.
 FIELDS = frozenset(
-    {"message_id", "attempt_id", "provider", "client", "key_id", "lane", "lanes", "outcome", "code", "count", "country"}
+    {
+        "message_id",
+        "attempt_id",
+        "endpoint_id",
+        "provider",
+        "client",
+        "key_id",
+        "lane",
+        "lanes",
+        "outcome",
+        "code",
+        "count",
+        "country",
+    }
     | {"method", "route", "status", "duration_ms", "bytes_in", "bytes_out", "version", "settings"}
 )
 OURS = frozenset({"config", "messaging", "providers", "routing", "verification"})

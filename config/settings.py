@@ -7,6 +7,7 @@ Order: files and environment, Django, database, broker, Kafka, keys, delivery, d
 import os
 import re
 from importlib.util import find_spec
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,24 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 def flag(name: str, default: bool) -> bool:
     return choice(name, str(default).lower(), ("true", "false")) == "true"
+
+
+def seconds(name: str, default: str) -> list[float]:
+    text = str(env.str(name, default=default))
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must be numbers with commas between them, it is {text!r}.") from error
+    if not all(0 < number < 86_400 * 7 for number in found):
+        raise ImproperlyConfigured(f"{name} must be numbers above zero and below a week, it is {text!r}.")
+    return found
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(part.strip()) for part in env.list(name, default=[])]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}; networks like 10.1.0.0/16 are expected.") from error
 
 
 def file(name: str) -> str:
@@ -284,6 +303,22 @@ SNAPSHOT_MAX_AGE = positive("SNAPSHOT_MAX_AGE", 1)  # in-memory tables look for 
 REPORTING_CURRENCY = str(env.str("REPORTING_CURRENCY", default="EUR"))
 if not re.fullmatch("[A-Z]{3}", REPORTING_CURRENCY):
     raise ImproperlyConfigured(f"REPORTING_CURRENCY must be like EUR (ISO 4217), it is {REPORTING_CURRENCY!r}.")
+
+# --- webhooks (seconds) ---------------------------------------------------------------------------
+
+# What is waited after each failed try; each is changed by up to a fifth, and after the last one we give up.
+WEBHOOK_SCHEDULE = seconds("WEBHOOK_SCHEDULE", "5,300,1800,7200,18000,36000,36000")
+WEBHOOK_TIMEOUT = positive("WEBHOOK_TIMEOUT", 15)  # for all of one try
+WEBHOOK_SLOTS = count("WEBHOOK_SLOTS", 256)  # tries in flight per process, and at one endpoint
+WEBHOOK_CONCURRENCY = count("WEBHOOK_CONCURRENCY", 16)
+WEBHOOK_DISABLE_AFTER = positive("WEBHOOK_DISABLE_AFTER", 5 * 24 * 3600)  # an endpoint that only failed for so long
+WEBHOOK_KEEP_DAYS = count("WEBHOOK_KEEP_DAYS", 7)  # deliveries that are finished, with their attempts
+# Receivers on loopback, private and other special networks are refused, but for these: "10.1.0.0/16,fd00:1::/48".
+WEBHOOK_ALLOWED_NETWORKS = networks("WEBHOOK_ALLOWED_NETWORKS")
+WEBHOOK_ALLOW_HTTP = flag("WEBHOOK_ALLOW_HTTP", False)
+
+# --- periodic work and what apps add to each other --------------------------------------------------
+
 # (dotted path, seconds): run by the sweeper's leader.
 PERIODIC: list[tuple[str, float]] = [
     ("verification.maintenance.expire", 1),
@@ -292,16 +327,19 @@ PERIODIC: list[tuple[str, float]] = [
     ("verification.conversions.purge", 3600),
     ("verification.alarms.guessing", 60),
     ("messaging.dead_letters.purge", 600),
+    ("messaging.webhooks.purge.purge", 10),
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
 # Where each app holds numbers, for `erase_number` (messaging/erasure.py); messages last.
 ERASURES = ["verification.erasure.PARTS", "messaging.erasure.PARTS"]
 # `[[clients.<name>]]` of a provisioning file: modules with `read` and `apply` (messaging/provisioning.py).
-PROVISION_SECTIONS = {"profiles": "verification.provisioning"}
 # Commands that an app above messaging carries out: type -> function of the caller and the command's data
 # (messaging/commands.py).
 COMMANDS_ABOVE = {"messaging.contact.trust": "verification.trust.command"}
+PROVISION_SECTIONS = {"profiles": "verification.provisioning", "webhooks": "messaging.webhook_provisioning"}
+# Who holds secrets under CREDENTIALS_KEYS, for `rotate_keys`: functions that encrypt theirs anew.
+ENCRYPTED = ["providers.models.encrypt_anew", "messaging.webhooks.endpoints.encrypt_anew"]
 
 # --- verification ---------------------------------------------------------------------------------
 
@@ -356,13 +394,14 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "Messages", "description": "Send, read and call back."},
         {"name": "Verifications", "description": "Does this person hold that phone? One-time codes by SMS."},
+        {"name": "Webhooks", "description": "Hear what became of them: events, signed and retried."},
         {"name": "Quotes", "description": "Ask for a price first."},
         {"name": "Receipts", "description": "For providers alone."},
         {"name": "Service", "description": "Is it up, and what can it do?"},
     ],
 }
 # What describes the calls of each app to that document: modules with CALLS and PATH_PARAMETERS.
-OPENAPI_CALLS = ["messaging.openapi.calls", "verification.openapi.calls"]
+OPENAPI_CALLS = ["messaging.openapi.calls", "messaging.openapi.webhooks", "verification.openapi.calls"]
 
 # --- admin ----------------------------------------------------------------------------------------
 

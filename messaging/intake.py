@@ -26,7 +26,7 @@ from messaging.idempotency import (
     replays,
 )
 from messaging.models import rfc3339, uuid7
-from messaging.moves import EVENT_DATA
+from messaging.moves import EVENT_DATA, fan_out
 from messaging.quotas import Room, reserve
 from messaging.states import MessageClass, Status
 from messaging.tally import count_messages
@@ -329,8 +329,8 @@ WITH r AS (
   RETURNING *
 ), tallied AS ({count_messages(_NEW)}
 ), told AS (
-  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
-  SELECT uuidv7(), 'message.accepted', m.id::text, 1, m.client_id, {EVENT_DATA}, m.created_at
+  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at, fan_out)
+  SELECT uuidv7(), 'message.accepted', m.id::text, 1, m.client_id, {EVENT_DATA}, m.created_at, {fan_out("m")}
   FROM m, (SELECT NULL::text AS provider) p
 )
 SELECT r.id, m.status, m.created_at, m.expires_at, r.suppressed FROM r LEFT JOIN m ON m.id = r.id

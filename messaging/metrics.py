@@ -21,7 +21,8 @@ from prometheus_client.core import (
 
 from messaging import figures, heartbeats, tally
 from messaging.states import MessageClass, Status
-from messaging.tally import ATTEMPT, BOUNDS, MESSAGE, UNTIMED, Counted
+from messaging.tally import ATTEMPT, BOUNDS, MESSAGE, UNTIMED, WEBHOOK, Counted
+from messaging.webhooks import figures as webhooks
 from providers.models import Provider, ProviderHealth
 from providers.sql import rows
 
@@ -43,6 +44,7 @@ class Collector:
         yield from _providers(providers)
         yield from _waiting()
         yield from _kafka()
+        yield from _webhooks(counts)
         build = {"version": settings.VERSION, "python": platform.python_version()}
         yield InfoMetricFamily("messaging_build", "The version that answers.", value=build)
 
@@ -131,8 +133,16 @@ def _slug(one: Counted, slugs: dict[int, str]) -> str:
     return slugs.get(one.provider_id, "deleted")
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], counts: Iterable[Counted], key: Labels) -> Metric:
-    found: dict[tuple[str, ...], int] = defaultdict(int)
+def _counter(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    counts: Iterable[Counted],
+    key: Labels,
+    always: Iterable[tuple[str, ...]] = (),
+) -> Metric:
+    """`always` is shown as 0 where nothing was counted."""
+    found: dict[tuple[str, ...], int] = defaultdict(int, dict.fromkeys(always, 0))
     for one in counts:
         values = key(one)
         if values is not None:
@@ -150,7 +160,7 @@ class _Timed:
 
 
 def _histogram(name: str, text: str, labels: tuple[str, ...], counts: Iterable[Counted], key: Labels) -> Metric:
-    found: dict[tuple[str, ...], _Timed] = defaultdict(_Timed)
+    found: dict[tuple[str, ...], _Timed] = defaultdict(_Timed, {} if labels else {(): _Timed()})
     for one in counts:
         values = key(one) if one.bucket != UNTIMED else None
         if values is not None:
@@ -226,6 +236,38 @@ def _kafka() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "messaging_dead_letters", f"Commands that were not carried out, counted to {COUNTED + 1}.", value=letters
     )
+
+
+def _webhooks(counts: Iterable[Counted]) -> Iterator[Metric]:
+    yield _counter(
+        "messaging_webhook_attempts",
+        "Requests to webhook endpoints: delivered, to be tried again, or given up.",
+        ("outcome",),
+        counts,
+        lambda one: (one.target,) if one.kind == WEBHOOK else None,
+        always=(("delivered",), ("failed",), ("retry",)),
+    )
+    yield _histogram(
+        "messaging_webhook_seconds",
+        "From an event to its delivery; what was replayed is left out.",
+        (),
+        counts,
+        lambda one: () if one.kind == WEBHOOK else None,
+    )
+    waiting = webhooks.waiting()
+    for name, text, value in (
+        ("messaging_webhook_events_waiting", f"Events that are not fanned out, to {COUNTED + 1}.", waiting.events),
+        ("messaging_webhook_deliveries_waiting", f"Deliveries that are due, counted to {COUNTED + 1}.", waiting.due),
+        ("messaging_webhook_backlog_age_seconds", "How long what is due longest of both waits.", waiting.seconds),
+        ("messaging_webhook_endpoints_failing", "Endpoints whose last try failed.", webhooks.failing()),
+    ):
+        yield GaugeMetricFamily(name, text, value=value)
+    disabled = GaugeMetricFamily(
+        "messaging_webhook_endpoints_disabled", "Endpoints that get nothing, and why.", labels=("reason",)
+    )
+    for reason, count in webhooks.disabled().items():
+        disabled.add_metric((reason,), count)
+    yield disabled
 
 
 # indexes receipt_due, event_unpublished

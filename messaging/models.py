@@ -17,6 +17,7 @@ from django.db.models import Q
 from messaging.moves import MessageQuerySet
 from messaging.states import AttemptStatus, MessageClass, Status
 from messaging.tally import Tally, TallyDelta  # noqa: F401  Django looks for models here
+from messaging.webhook_models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookReplay  # noqa: F401
 from providers.models import Provider
 
 SCOPES = ("send", "otp", "read", "webhooks")
@@ -295,11 +296,14 @@ class Event(models.Model):
     data = models.JSONField()
     created_at = models.DateTimeField()
     published_at = models.DateTimeField(null=True)
+    fan_out = models.BooleanField(default=False, db_default=False)  # to be made deliveries of (webhooks)
 
     class Meta:
         indexes = [
             # relay: what is not out yet. Never "id > last seen": ids commit out of order.
             models.Index(fields=["id"], name="event_unpublished", condition=Q(published_at=None)),
+            # webhooks: what is not fanned out yet
+            models.Index(fields=["id"], name="event_unfanned", condition=Q(fan_out=True)),
         ]
         constraints = [
             # relay: the event before; admin: the timeline of one subject

@@ -117,6 +117,13 @@ jsonb_strip_nulls(jsonb_build_object(
   'provider', provider, 'error_code', nullif(m.error_code, ''), 'possible_duplicate', m.possible_duplicate))
 """
 
+
+def fan_out(row: str) -> str:
+    """Is the event of `row` to become webhooks? All that an event costs whose client has no endpoint."""
+    return f"""EXISTS (SELECT FROM messaging_webhookendpoint one
+  WHERE one.client_id = {row}.client_id AND one.deleted_at IS NULL)"""
+
+
 # One statement: the guarded moves, and the events and counts of those that happened. Timed are what was sent, from when
 # it was due, and what was delivered, from when it was sent; a doubt that was settled later has no true latency.
 _TRANSITION = f"""
@@ -145,8 +152,9 @@ WITH wish AS (
     WHEN old.status = 'sent' AND m.status = 'delivered' THEN m.closed_at - m.sent_at END)::float8 AS seconds
 ), tallied AS ({count_messages("m")}
 ), told AS (
-  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
-  SELECT uuidv7(), 'message.' || m.status, m.id::text, m.sequence, m.client_id, {EVENT_DATA}, clock_timestamp()
+  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at, fan_out)
+  SELECT uuidv7(), 'message.' || m.status, m.id::text, m.sequence, m.client_id, {EVENT_DATA}, clock_timestamp(),
+    {fan_out("m")}
   FROM m LEFT JOIN LATERAL (SELECT p.slug AS provider FROM providers_provider p WHERE p.id = m.provider_id) p ON true
   WHERE m.status = ANY(%(public)s)
 )

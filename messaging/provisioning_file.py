@@ -22,7 +22,6 @@ from providers.adapters.base import Resolve
 AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 RATE = re.compile(r"[0-9]{1,10}(\.[0-9]{1,8})?")
 PROVIDER_SENDER = re.compile(r"[A-Za-z0-9 ._&+-]{1,40}")  # also a vendor's own id of a pool of senders
-EVENTS = re.compile(r"\*|[a-z]+\.(\*|[a-z_]+)")
 
 
 class Place(NamedTuple):
@@ -125,10 +124,6 @@ def _client(table: Table) -> ClientEntry:
     api_key = table.string("api_key", secret=True) or ""
     if api_key and split_key(api_key) is None:
         table.wrong("api_key", "is not in the form mx_live_<12 characters>_<43 characters>")
-    for webhook in table.tables("webhooks"):
-        webhook.url("url", required=True)
-        webhook.words("events", EVENTS.fullmatch, "like message.* or message.delivered", required=True)
-        webhook.finish()
     sections = {
         name: import_string(f"{module}.read")(table.tables(name))
         for name, module in settings.PROVISION_SECTIONS.items()

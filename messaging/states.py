@@ -107,6 +107,6 @@ class MessageClass(StrEnum):
     BULK = "bulk"
 
 
-#: The lane of what is not a message: receipts to apply, unknown attempts to resolve.
+#: The lane of what is not a message: receipts to apply, unknown attempts to resolve, webhooks to send.
 EVENTS = "events"
 LANES = (*(lane.value for lane in MessageClass), EVENTS)

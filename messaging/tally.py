@@ -25,13 +25,13 @@ GROUP = 20_000  # rows folded or forgotten in one transaction
 EPOCH = "1970-01-01 00:00:00+00"  # the slot of the totals
 #: Upper ends of the latency buckets, in seconds: from a fast provider to a handset that was off overnight.
 BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
-MESSAGE, ATTEMPT = "message", "attempt"  # kinds
+MESSAGE, ATTEMPT, WEBHOOK = "message", "attempt", "webhook"  # kinds
 UNTIMED = -1  # bucket of what has no latency
 
 
 class Count(models.Model):
     slot = models.DateTimeField()
-    kind = models.CharField(max_length=7)  # message or attempt
+    kind = models.CharField(max_length=7)  # message, attempt or webhook
     message_class = models.CharField(max_length=14)  # empty for attempts
     provider_id = models.BigIntegerField()  # 0: none. No foreign key: checking it costs more than the row
     origin = models.CharField(max_length=12)  # empty: new
@@ -108,6 +108,13 @@ COUNT_ATTEMPTS = f"""
     GROUP BY provider_id, was, status, currency, {_BUCKET}"""  # noqa: S608  literals of this module
 
 
+#: INSERT that counts the tries of webhooks in the CTE `d`: outcome, and seconds from the event to a delivery or NULL.
+COUNT_WEBHOOKS = f"""
+    INSERT INTO messaging_tallydelta (slot, {_KEY}, {_SUMS})
+    SELECT {_NOW}, 'webhook', '', 0, '', outcome, {_BUCKET}, '', count(*), coalesce(sum(seconds), 0), 0
+    FROM d GROUP BY outcome, {_BUCKET}"""  # noqa: S608  literals of this module
+
+
 # --- keep -----------------------------------------------------------------------------------------
 
 
@@ -170,7 +177,8 @@ WITH truth AS (
 ), counted AS (
   SELECT kind, message_class, CASE kind WHEN 'message' THEN 0 ELSE provider_id END AS provider_id, status,
     '' AS currency, sign * n AS n, 0 AS cost
-  FROM tally, LATERAL (VALUES (target, 1), (origin, -1)) moved(status, sign) WHERE status NOT IN ('', 'intent')
+  FROM tally, LATERAL (VALUES (target, 1), (origin, -1)) moved(status, sign)
+  WHERE status NOT IN ('', 'intent') AND kind IN ('message', 'attempt')
   UNION ALL
   SELECT 'attempt', '', provider_id, '', currency, 0, cost FROM tally WHERE kind = 'attempt'
 )

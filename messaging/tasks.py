@@ -14,6 +14,7 @@ from django.db import DatabaseError, InterfaceError, connection
 from messaging import receipts, reconcile
 from messaging.drain import Drain
 from messaging.states import EVENTS, LANES, MessageClass
+from messaging.webhooks.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class Loop(threading.Thread):
         connection.close()
 
 
-_threads: dict[str, list[Drain | Loop]] = {}
+_threads: dict[str, list[Drain | Loop | Dispatcher]] = {}
 
 
 def start(lanes: Iterable[str]) -> None:
@@ -77,7 +78,7 @@ def start(lanes: Iterable[str]) -> None:
             asking = [
                 Loop(f"reconcile-{name}", partial(reconcile.run, (name,)), RECONCILE_PAUSE) for name in MessageClass
             ]
-            _threads[lane] = [Loop("receipts", apply_receipts, RECEIPTS_PAUSE), *asking]
+            _threads[lane] = [Loop("receipts", apply_receipts, RECEIPTS_PAUSE), *asking, Dispatcher()]
         else:
             _threads[lane] = [Drain(lane)]
         for thread in _threads[lane]:
@@ -97,7 +98,7 @@ def stop() -> None:
     threads = [thread for found in _threads.values() for thread in found]
     for thread in threads:
         thread.stop()
-    until = time.monotonic() + settings.TOTAL_TIMEOUT + settings.GATE
+    until = time.monotonic() + max(settings.TOTAL_TIMEOUT, settings.WEBHOOK_TIMEOUT) + settings.GATE
     for thread in threads:
         thread.join(max(0.0, until - time.monotonic()))
     _threads.clear()

@@ -1,6 +1,6 @@
 from django.urls import path, re_path
 
-from messaging import views
+from messaging import views, webhook_views
 from messaging.openapi.views import DocsView, SchemaView
 
 urlpatterns = [
@@ -9,6 +9,14 @@ urlpatterns = [
     path("api/v1/messages/<uuid:message_id>", views.MessageView.as_view()),
     path("api/v1/messages/<uuid:message_id>/cancel", views.CancelView.as_view()),
     path("api/v1/quotes", views.QuotesView.as_view()),
+    path("api/v1/webhook-endpoints", webhook_views.WebhookEndpointsView.as_view()),
+    path("api/v1/webhook-endpoints/<uuid:endpoint_id>", webhook_views.WebhookEndpointView.as_view()),
+    path("api/v1/webhook-endpoints/<uuid:endpoint_id>/rotate", webhook_views.WebhookRotateView.as_view()),
+    path("api/v1/webhook-endpoints/<uuid:endpoint_id>/disable", webhook_views.WebhookDisableView.as_view()),
+    path("api/v1/webhook-endpoints/<uuid:endpoint_id>/enable", webhook_views.WebhookEnableView.as_view()),
+    path("api/v1/webhook-endpoints/<uuid:endpoint_id>/test", webhook_views.WebhookTestView.as_view()),
+    path("api/v1/webhook-endpoints/<uuid:endpoint_id>/replay", webhook_views.WebhookReplayView.as_view()),
+    path("api/v1/webhook-endpoints/<uuid:endpoint_id>/attempts", webhook_views.WebhookAttemptsView.as_view()),
     path("receipts/<slug:provider>", views.ReceiptView.as_view()),
     path("receipts/<slug:provider>/<slug:our_reference>", views.ReceiptView.as_view()),
     re_path(r"^api/events/schemas/?\Z", views.EventSchemasView.as_view()),

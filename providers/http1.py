@@ -55,6 +55,10 @@ class AnswerTooLarge(Exception):
     """The answer is longer than ANSWER_LIMIT."""
 
 
+class AddressRefused(OSError):
+    """A connection must not be opened to this address."""
+
+
 class Origin(NamedTuple):
     tls: bool
     host: str
@@ -64,12 +68,20 @@ class Origin(NamedTuple):
 class Pool:
     """The connections of one event loop. Timeouts in seconds: `connect` covers name, TCP and TLS, `read` every silence.
 
+    `admit` is asked about every address that a name resolved to, before a connection to any of them; it may raise
+    AddressRefused. `status_only`: a body is read up to ANSWER_LIMIT and left as it is; a longer one ends the
+    connection.
+
     It is made and used on the loop's thread.
     """
 
-    def __init__(self, *, connect: float, read: float) -> None:
+    def __init__(
+        self, *, connect: float, read: float, admit: Callable[[str], None] | None = None, status_only: bool = False
+    ) -> None:
         self._connect_timeout = connect
         self._read_timeout = read
+        self._admit = admit
+        self._status_only = status_only
         self._tls = ssl.create_default_context()
         self._idle: dict[Origin, list[Connection]] = {}
         self._names: dict[Origin, tuple[float, asyncio.Future[list[AddrInfoType]]]] = {}
@@ -125,11 +137,14 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 addresses = await asyncio.shield(self._addresses(origin))
+                if self._admit:
+                    for address in addresses:
+                        self._admit(str(address[4][0]))
                 connected = await aiohappyeyeballs.start_connection(
                     addresses, happy_eyeballs_delay=NEXT_ADDRESS, loop=self._loop, socket_factory=_socket
                 )
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._read_timeout),
+                    lambda: Connection(self._read_timeout, self._status_only),
                     sock=connected,
                     ssl=self._tls if origin.tls else None,
                     server_hostname=origin.host if origin.tls else None,
@@ -153,8 +168,9 @@ class Pool:
 class Connection(asyncio.Protocol):
     """One connection. Its answer is read by httptools, which calls the on_... methods."""
 
-    def __init__(self, read_timeout: float) -> None:
+    def __init__(self, read_timeout: float, status_only: bool = False) -> None:
         self._read_timeout = read_timeout
+        self._status_only = status_only
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[HttpResponse] | None = None
@@ -243,7 +259,11 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         self._body += body
-        if len(self._body) > ANSWER_LIMIT:
+        if len(self._body) <= ANSWER_LIMIT:
+            return
+        if self._status_only:
+            self._complete()
+        else:
             self._fail(AnswerTooLarge())
 
     def on_message_complete(self) -> None:
@@ -267,7 +287,8 @@ class Connection(asyncio.Protocol):
         if self._answer is None or self._answer.done():
             return
         try:
-            body = _decoded(self._headers.get("content-encoding", ""), bytes(self._body))
+            encoding = "" if self._status_only else self._headers.get("content-encoding", "")
+            body = _decoded(encoding, bytes(self._body[:ANSWER_LIMIT]))
         except (InvalidAnswer, AnswerTooLarge) as error:
             self._fail(error)
         else:

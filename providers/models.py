@@ -1,14 +1,14 @@
 """Provider accounts, and what the fleet knows about each: its health and how fast it may be used."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 
 from providers.adapters import ADAPTERS, adapter_class
 from providers.adapters.base import Adapter, Resolve
-from providers.credentials import ring
+from providers.credentials import CredentialsError, key_id, ring
 from providers.types import Account
 
 # Hosts without a dot are right inside a private network, which URLField refuses.
@@ -70,6 +70,21 @@ class Provider(models.Model):
     def build_adapter(self) -> Adapter:
         account = Account(self.slug, self.base_url.rstrip("/"), self.read_credentials())
         return adapter_class(self.adapter)(account)
+
+
+def encrypt_anew() -> Iterator[str]:
+    """Brings all credentials under the newest of CREDENTIALS_KEYS; names each provider. Raises CredentialsError."""
+    newest = next(iter(ring().keys))
+    for pk in Provider.objects.exclude(credentials="").values_list("pk", flat=True):
+        with transaction.atomic():
+            provider = Provider.objects.select_for_update().get(pk=pk)
+            if key_id(provider.credentials) != newest:
+                try:
+                    provider.set_credentials(provider.read_credentials())
+                except CredentialsError as error:
+                    raise CredentialsError(f"{provider}: {error}") from None
+                provider.save(update_fields=["credentials"])
+                yield str(provider)
 
 
 class ProviderHealth(models.Model):

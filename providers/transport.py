@@ -45,6 +45,7 @@ EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, 
 # Looked up along the MRO of the error's class.
 CODES: Mapping[type[BaseException], str] = {
     http1.InvalidUrl: "invalid_url",
+    http1.AddressRefused: "address_refused",
     http1.ConnectTimeout: "connect_timeout",
     http1.ReadTimeout: "read_timeout",
     http1.Disconnected: "connection_lost",
@@ -108,11 +109,21 @@ class _Flight:
 class Transport:
     """Performs calls for plain threads on one event-loop thread, which starts with a process's first call.
 
-    Timeouts in seconds: `connect` covers name, TCP and TLS, `read` every silence, `total` all of it.
+    Timeouts in seconds: `connect` covers name, TCP and TLS, `read` every silence, `total` all of it. `admit` and
+    `status_only` as in http1.Pool.
     """
 
-    def __init__(self, *, connect: float, read: float, total: float) -> None:
+    def __init__(
+        self,
+        *,
+        connect: float,
+        read: float,
+        total: float,
+        admit: Callable[[str], None] | None = None,
+        status_only: bool = False,
+    ) -> None:
         self._connect, self._read, self._total = connect, read, total
+        self._admit, self._status_only = admit, status_only
         self._owed: set[_Flight] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -171,7 +182,9 @@ class Transport:
 
     async def _serve(self) -> None:
         # No await before the pool is there: a call started meanwhile begins after this first step.
-        self._pool = http1.Pool(connect=self._connect, read=self._read)
+        self._pool = http1.Pool(
+            connect=self._connect, read=self._read, admit=self._admit, status_only=self._status_only
+        )
         await self._ended.wait()
         flights = [flight.task for flight in self._owed if flight.task is not None]
         for task in flights:

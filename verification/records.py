@@ -10,6 +10,7 @@ from django.db import transaction
 
 from messaging.clients import Caller
 from messaging.models import rfc3339
+from messaging.moves import fan_out
 from messaging.serializers import moment
 from providers.sql import rows
 from routing.numbers import mask
@@ -149,11 +150,12 @@ def decoy() -> Row:
 def told(source: str) -> str:
     """INSERT of the event of those rows of `source` that are closed. They close once, so its sequence is 1."""
     return f"""
-  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at)
+  INSERT INTO messaging_event (id, type, subject, sequence, client_id, data, created_at, fan_out)
   SELECT uuidv7(), 'verification.' || c.status, c.reference, 1, c.client_id, jsonb_strip_nulls(jsonb_build_object(
     'reference', c.reference, 'status', c.status, 'purpose', c.purpose, 'country', c.country,
     'to_masked', left(c."to", 4) || repeat('*', length(c."to") - 7) || right(c."to", 3),
-    'sends', c.sends, 'checks', c.checks, 'reason', nullif(c.reason, ''))), clock_timestamp()
+    'sends', c.sends, 'checks', c.checks, 'reason', nullif(c.reason, ''))), clock_timestamp(),
+    {fan_out("c")}
   FROM {source} c WHERE c.status <> 'pending'"""  # noqa: S608  literals of this module
 
 

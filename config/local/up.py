@@ -186,6 +186,8 @@ def environment(
         "DEBUG": "true",
         "LOG_FORMAT": "console",
         "HTTPS": "false",
+        "WEBHOOK_ALLOW_HTTP": "true",
+        "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
         "DEMO_API_KEY": known.api_key,
     }
     if embedded_kafka:

@@ -14,6 +14,8 @@ from messaging import outbox
 from messaging.admin import dashboard as figures
 from messaging.models import DeadLetter, Message
 from messaging.states import Status
+from messaging.webhook_models import FAILING, GONE
+from messaging.webhooks import figures as webhooks
 from providers.models import Provider, ProviderHealth
 
 admin.site.index_title = "Home"
@@ -35,6 +37,13 @@ GROUPS: list[tuple[str, list[tuple[str, ...]]]] = [
             ("Relays and bridges", "sync_alt", "messaging.kafkaprocess"),
             ("Templates", "description", "messaging.template"),
             ("Suppressions", "block", "messaging.suppression"),
+        ],
+    ),
+    (
+        "Webhooks",
+        [
+            ("Endpoints", "webhook", "messaging.webhookendpoint"),
+            ("Deliveries", "outbox", "messaging.webhookdelivery"),
         ],
     ),
     (
@@ -100,6 +109,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         ):
             count = Message.objects.filter(status=status)[: COUNTED + 1].count()
             cards.append(_card(status.value, count, text, f"{_list('messaging.message')}?status={status}&since=all"))
+    cards += _webhook_cards(request)
     if settings.KAFKA_BOOTSTRAP_SERVERS:
         cards += _kafka_cards(request)
     if _may_view(request, "providers.provider"):
@@ -134,6 +144,16 @@ def _figures(request: HttpRequest) -> dict[str, Any]:
     if _may_view(request, "messaging.attempt"):  # which tells what each has cost
         found["costs"] = figures.money(now)
     return {"figures": found}
+
+
+def _webhook_cards(request: HttpRequest) -> list[dict[str, Any]]:
+    """Only where somebody should look: what the client or staff have switched off is as it should be."""
+    if not _may_view(request, "messaging.webhookendpoint"):
+        return []
+    disabled = webhooks.disabled()
+    count = disabled[GONE] + disabled[FAILING]
+    text = "Webhook endpoints that were disabled because they are gone or failed for days."
+    return [_card("lost endpoints", count, text, f"{_list('messaging.webhookendpoint')}?health=lost")] if count else []
 
 
 def _kafka_cards(request: HttpRequest) -> list[dict[str, Any]]:

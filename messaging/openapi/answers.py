@@ -6,15 +6,18 @@ from messaging.states import AttemptStatus, MessageClass, Status
 
 #: Why one field of a request is refused.
 FIELD_ERRORS = (
+    "address_refused",
     "bad_character",
     "bad_choice",
     "bad_format",
     "bad_name",
     "empty",
     "missing_parameter",
+    "needs_since",
     "needs_template",
     "not_a_number",
     "not_e164",
+    "not_https",
     "not_possible",
     "not_valid",
     "one_of",

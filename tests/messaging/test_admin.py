@@ -104,6 +104,8 @@ LISTS = (
     "messaging/kafkaprocess",
     "messaging/template",
     "messaging/suppression",
+    "messaging/webhookendpoint",
+    "messaging/webhookdelivery",
     "messaging/client",
     "messaging/apikey",
     "providers/provider",
@@ -319,7 +321,9 @@ def test_list_shows_a_week_unless_told_or_searched(boss):
     assert str(old.pk) in page(boss, "messaging/message/", q=str(old.pk))
 
 
-@pytest.mark.parametrize("name", ["message", "attempt", "receipt", "event", "deadletter", "suppression"])
+@pytest.mark.parametrize(
+    "name", ["message", "attempt", "receipt", "event", "deadletter", "suppression", "webhookdelivery"]
+)
 def test_long_list_never_counts_and_takes_few_queries(boss, name):
     for number in range(30):
         attempt = AttemptFactory(message__reference=f"order-{number}")

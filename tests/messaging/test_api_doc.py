@@ -58,7 +58,7 @@ def test_every_error_code_is_in_the_table_with_its_status():
 
 def test_every_field_error_is_in_the_table():
     modules = ("drafts", "texts", "idempotency", "intake", "views")
-    files = [f"messaging/{name}.py" for name in modules]
+    files = [f"messaging/{name}.py" for name in (*modules, "webhooks/drafts", "webhooks/addresses")]
     files += ["verification/drafts.py", "verification/profiles.py", "verification/challenges.py"]
     source = "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
     numbers = (ROOT / "routing" / "numbers.py").read_text(encoding="utf-8")

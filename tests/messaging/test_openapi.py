@@ -38,6 +38,10 @@ def verifications():
     return [told["operationId"] for _, _, told in operations() if told["tags"] == ["Verifications"]]
 
 
+def webhook_calls():
+    return [told["operationId"] for _, _, told in operations() if told["tags"] == ["Webhooks"]]
+
+
 def problem_codes(operation):
     return {
         (int(status), code)
@@ -83,6 +87,7 @@ def test_every_call_with_a_key_names_its_scope():
         "cancel_message": [{"api_key": ["send"]}],
         "quote_message": [{"api_key": ["send"]}],
         **{name: [{"api_key": ["otp"]}] for name in verifications()},
+        **{name: [{"api_key": ["webhooks"]}] for name in webhook_calls()},
     }
 
 
@@ -94,14 +99,17 @@ def test_headers_stand_where_they_are_sent():
         for header in answer.get("headers", {})
     }
 
+    endpoints = ("create_webhook_endpoint", "rotate_webhook_secret")
     senders = ("send_message", "send_batch", "start_verification", "resend_verification", "redeem_token")
     assert {header for header, _, _ in with_headers} == set(HEADERS)
     assert {call for header, call, _ in with_headers if header == "Idempotency-Replayed"} == {
         *senders,
+        *endpoints,
         "check_verification",
     }
     assert {(call, status) for header, call, status in with_headers if header == "Retry-After" and status != "503"} == {
         *((call, status) for call in senders for status in ("409", "429")),
+        *((call, "409") for call in endpoints),
     } - {("redeem_token", "429")}
 
 

@@ -2,30 +2,23 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
+from django.utils.module_loading import import_string
 
-from providers.credentials import CredentialsError, key_id, ring
-from providers.models import Provider
+from providers.credentials import CredentialsError, ring
 
 
 class Command(BaseCommand):
     help = (
-        "Encrypts the credentials of all providers anew, with the first of CREDENTIALS_KEYS. "
+        "Encrypts the credentials of providers and the secrets of webhooks anew, with the first of CREDENTIALS_KEYS. "
         "Run it when every process has the new key, and remove the old one afterwards."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
         newest = next(iter(ring().keys))
-        changed = 0
-        for pk in Provider.objects.exclude(credentials="").values_list("pk", flat=True):
-            with transaction.atomic():
-                provider = Provider.objects.select_for_update().get(pk=pk)
-                if key_id(provider.credentials) != newest:
-                    try:
-                        provider.set_credentials(provider.read_credentials())
-                    except CredentialsError as error:
-                        raise CommandError(f"{provider}: {error}") from None
-                    provider.save(update_fields=["credentials"])
-                    changed += 1
+        try:
+            changed = sum(1 for path in settings.ENCRYPTED for _ in import_string(path)())
+        except CredentialsError as error:
+            raise CommandError(str(error)) from None
         self.stdout.write(f"{changed} encrypted anew: everything is under key {newest}")
