@@ -1,11 +1,11 @@
 """The one way in. Every door translates its request and calls `accept` or `accept_many`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import transaction
 
@@ -22,9 +22,12 @@ from messaging.tally import count_messages
 from providers.health import Board
 from providers.sql import records, rows
 from routing import encoding
-from routing.lcr import candidates
+from routing.lcr import Candidate, candidates
+from routing.networks import Network, resolve
+from routing.prices import plain
 from routing.snapshot import tables
 
+Made = TypeVar("Made")
 REFUSALS = (InvalidRequest, MissingScope, NoRoute, Suppressed, *quotas.REFUSALS)  # of one message
 
 
@@ -40,6 +43,7 @@ class Prepared:
     sender: str
     cost: Decimal
     currency: str
+    network: Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +135,12 @@ def accept_draft(caller: Caller, draft: Draft, room: Room) -> Stored:
 
 def _accept(caller: Caller, items: Sequence[Any], room: Room, claim: Claim | None = None) -> list[Stored | Refusal]:
     """`claim`: of the one item that there is then; its answer is stored with it."""
-    results: list[Prepared | Refusal] = []
-    for data in items:
-        try:
-            results.append(prepare(caller, drafts.read(data)))
-        except Refusal as refusal:
-            results.append(refusal)
+    read = [_attempt(drafts.read, data) for data in items]
+    located = _networks([draft for draft in read if isinstance(draft, Draft)])
+    results: list[Prepared | Refusal] = [
+        draft if isinstance(draft, Refusal) else _attempt(prepare, caller, draft, located.get(draft.msisdn))
+        for draft in read
+    ]
     prepared = [result for result in results if isinstance(result, Prepared)]
     free = room.places - room.spent
     stored = _insert(caller, prepared[:free], claim)
@@ -148,7 +152,21 @@ def _accept(caller: Caller, items: Sequence[Any], room: Room, claim: Claim | Non
     ]
 
 
-def prepare(caller: Caller, draft: Draft) -> Prepared:
+def _attempt(work: Callable[..., Made], *args: Any) -> Made | Refusal:
+    try:
+        return work(*args)
+    except Refusal as refusal:
+        return refusal
+
+
+def _networks(read: Sequence[Draft]) -> dict[str, Network]:
+    """The networks of those numbers whose price depends on it: one query for all, and none where there are none."""
+    book = tables.get()
+    asked = {draft.msisdn for draft in read if book.network_matters(draft.country)}
+    return resolve(asked) if asked else {}
+
+
+def prepare(caller: Caller, draft: Draft, network: Network | None = None) -> Prepared:
     """Fills in text, segments, sender and price. Raises Refusal."""
     if draft.message_class == MessageClass.OTP and "otp" not in caller.scopes:
         raise MissingScope("Messages of class otp need the scope otp.")
@@ -156,12 +174,18 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
     if draft.template:
         text = texts.render(client=caller.slug, name=draft.template, locale=draft.locale, params=draft.params)
     measured = encoding.measure(draft.sample or text)
+    if not draft.renderer:
+        written = encoding.write(text, caller.transliteration)
+        text, measured = written.text, written.encoding
     if not text.strip() or measured.segments > MAX_SEGMENTS:  # a template becomes that by its parameters
         error = ("too_long", f"At most {MAX_SEGMENTS} segments.") if text.strip() else ("empty", "The text is empty.")
         raise InvalidRequest(errors=(FieldError("params", *error),))
     sender = draft.sender or caller.sender
+    book = tables.get()
+    if network is None:
+        network = book.plan.of(draft.msisdn)
     found = candidates(
-        tables.get(),
+        book,
         Board(),  # a breaker that is open now may be closed when the message leaves
         msisdn=draft.msisdn,
         country=draft.country,
@@ -170,11 +194,22 @@ def prepare(caller: Caller, draft: Draft) -> Prepared:
         client=caller.slug,
         sender=sender,
         at=datetime.now(UTC),
+        network=network,
+        max_price=draft.max_price,
     )
     best = next((candidate for candidate in found if candidate.usable), None)
     if best is None or best.total is None:
-        raise NoRoute(f"There is no provider with a price for {draft.country}.")
-    return Prepared(uuid7(), draft, text, measured.name, measured.segments, sender, best.total, best.currency)
+        raise NoRoute(_nobody(draft, found))
+    cost = (best.total, best.currency)
+    return Prepared(uuid7(), draft, text, measured.name, measured.segments, sender, *cost, network)
+
+
+def _nobody(draft: Draft, found: Sequence[Candidate]) -> str:
+    if any(candidate.reason == "above_max_price" for candidate in found):
+        return "Every provider that could take it costs more than max_price."
+    if all(candidate.reason == "no_price" for candidate in found):
+        return f"There is no provider with a price for {draft.country}."
+    return f"No provider may take it to {draft.country} now; POST /api/v1/quotes says why not."
 
 
 def _insert(caller: Caller, batch: Sequence[Prepared], claim: Claim | None) -> dict[uuid.UUID, Stored]:
@@ -202,6 +237,9 @@ def _insert(caller: Caller, batch: Sequence[Prepared], claim: Claim | None) -> d
             "renderer": item.draft.renderer,
             "tried": item.draft.tried,
             "failover": item.draft.failover_after,
+            "max_price": item.draft.max_price,
+            "mcc": item.network.mcc,
+            "mnc": item.network.mnc,
         }
         for item in batch
     ]
@@ -225,15 +263,16 @@ WITH r AS (
   SELECT *, clock_timestamp() AS now FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, class text, "to" text,
     country text, sender text, text text, encoding text, segments int, template text, locale text, reference text,
     metadata jsonb, cost numeric, currency text, send_at timestamptz, validity int, renderer text, tried bigint[],
-    failover int)
+    failover int, max_price numeric, mcc text, mnc text)
 ), m AS (
   INSERT INTO messaging_message (id, client_id, status, message_class, "to", country, sender, text, encoding, segments,
     template, locale, reference, metadata, estimated_cost, currency, send_at, not_before, expires_at, sequence,
-    created_at, renderer, tried, failover_after)
+    created_at, renderer, tried, failover_after, max_price, mcc, mnc)
   SELECT r.id, %(client)s, CASE WHEN r.send_at > r.now THEN 'scheduled' ELSE 'queued' END, r.class, r."to", r.country,
     r.sender, r.text, r.encoding, r.segments, r.template, r.locale, r.reference, r.metadata, r.cost, r.currency,
     CASE WHEN r.send_at > r.now THEN r.send_at END, greatest(r.send_at, r.now),
-    greatest(r.send_at, r.now) + r.validity * interval '1 second', 1, r.now, r.renderer, r.tried, r.failover
+    greatest(r.send_at, r.now) + r.validity * interval '1 second', 1, r.now, r.renderer, r.tried, r.failover,
+    r.max_price, r.mcc, r.mnc
   FROM r WHERE NOT EXISTS (SELECT FROM messaging_suppression s
     WHERE s.msisdn = r."to" AND (s.client_id IS NULL OR s.client_id = %(client)s))
   RETURNING *
@@ -275,6 +314,7 @@ def _known(prepared: Prepared) -> dict[str, Any]:
         "encoding": prepared.encoding,
         "segments": prepared.segments,
         "estimated_cost": {"amount": str(prepared.cost), "currency": prepared.currency},
+        "max_price": None if draft.max_price is None else plain(draft.max_price),
         "reference": draft.reference,
         "metadata": dict(draft.metadata),
         "possible_duplicate": False,

@@ -14,11 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from messaging import figures, intake, metrics, receipts
 from messaging.models import Event, Message, Receipt, uuid7
 from messaging.states import MessageClass, Status
-from providers.models import ProviderHealth
+from providers.models import ProviderBalance, ProviderHealth
 from providers.outcomes import Accepted, Ambiguous, ReceiptStatus
 from providers.sql import rows
 from providers.types import ParsedReceipt
-from tests.factories import MessageFactory, ProviderFactory
+from tests.factories import MessageFactory, PriceFactory, ProviderFactory
 from tests.messaging.door import assert_problem
 from tests.messaging.stages import claim, now, settle
 
@@ -221,6 +221,8 @@ class TestCost:
 
 
 def test_document_names_every_metric_and_its_labels(client, caller, provider):
+    ProviderBalance.objects.create(provider=provider, amount=10, currency="EUR")
+    PriceFactory(price_list=provider.price_lists.get(), country="FR", currency="USD")
     accept(caller)
     (offer,) = claim()
     settle(offer, Accepted("their-1", price="0.05", currency="EUR"))
