@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks import checks, history, limits, measure, metrics
+from benchmarks import checks, history, limits, measure, metrics, orders
 from benchmarks.fleets import Fleet, Naive, Ours
 from benchmarks.measure import Sample
 from benchmarks.world import World, say
@@ -48,6 +48,10 @@ class Bench:
         size = fleet.one("SELECT pg_database_size(current_database())") / 1e9
         say(f"... {size:.1f} GB in {time.monotonic() - started:.0f} s")
         return fleet
+
+    @cached_property
+    def orders(self) -> orders.Orders:
+        return orders.Orders(self.world, self.scale)
 
     def hundreds(self, messages: int) -> int:
         return max(1, round(messages * self.scale / 100)) * 100
@@ -132,6 +136,10 @@ def compared(bench: Bench) -> list[Step]:
     return [Step("metrics", lambda: metrics.compare(bench.ours, messages), bench.ours)]
 
 
+def routed(bench: Bench) -> list[Step]:
+    return [Step("orders", bench.orders.without), Step("orders-kept", bench.orders.kept)]
+
+
 # name -> what makes its steps, what it tells
 PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "limits": (physical, "rows that PostgreSQL takes one by one and in groups, flushes of the disk"),
@@ -143,6 +151,7 @@ PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "sent-single": (sent_single, "as `sent`, each message posted by itself"),
     "check": (checked, "checks of one-time codes: 100 to 300 a second alone and beside senders, and as many as go"),
     "metrics": (compared, "as `delivered`, while /metrics is scraped and compared with the tables"),
+    "routing": (routed, "orders of providers a second: 1,000,000 prices of 20 providers, 200,000 numbers"),
     "tables": (tables, f"as `delivered`, with an empty database and with {HISTORY:,} closed messages"),
 }
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from providers.health import Board
 from routing.networks import Network
 from routing.prices import Book, Quote, basis, decimal, prefixes
-from routing.rules import COST, Wishes, sender_refused
+from routing.rules import COST, NONE, Wishes, sender_refused
 from routing.snapshot import ORDERS, Route, Tables
 
 #: Why a provider is refused, and what that means. docs/routing.md has the same table.
@@ -33,19 +33,24 @@ REASONS = {
 FOR_GOOD = frozenset({"no_price", "above_max_price"})  # nothing but a new price list changes them
 
 
-class Candidate(NamedTuple):
-    """One provider's offer. `reason` says why it is refused now.
+PREFERRED, USUAL, BLOCKED, REFUSED = 0, 1, 2, 4  # ranks; of the blocked too, the preferred come first
 
-    `blocked` is the breaker's word: such a candidate comes after all others and only its probe may go.
+
+class Candidate(NamedTuple):
+    """One provider's offer. Candidates sort by their first three fields: so every worker decides alike.
+
+    `reason` says why it is refused now. `blocked` is the breaker's word: such a candidate comes after all others and
+    only its probe may go.
     """
 
+    rank: int
+    units: int  # the cost of the message in 1/COST of the reporting currency: what the order is made by
+    slug: str  # equal prices are ordered by name
     provider_id: int
-    slug: str
     reason: str = ""
     blocked: str = ""
     quote: Quote | None = None
     segments: int = 1
-    units: int = 0  # the cost of the message in 1/COST of the reporting currency: what the order is made by
     place: str = ""  # what the price is for: a network, a prefix, an MCC, a country; "" for the dearest of a country
     preferred: bool = False
     weight: int = 0
@@ -130,7 +135,7 @@ def candidates(
     )
     found = _kept(tables, board, question, at) if keep else _ordered(tables, board, question, at)
     if exclude:
-        found = sorted((_without(candidate, exclude) for candidate in found), key=_order)
+        found = sorted(_without(candidate, exclude) for candidate in found)
     return _drawn(found, draw)
 
 
@@ -159,46 +164,43 @@ def _ordered(tables: Tables, board: Board, question: Question, at: datetime) -> 
     if mnc:
         places = (f"{mcc}-{mnc}", *places)
     found = [_candidate(tables, board, route, question, wishes, places, at) for route in tables.routes.values()]
-    found.sort(key=_order)
+    found.sort()
     return tuple(found)
 
 
 def _candidate(
     tables: Tables, board: Board, route: Route, question: Question, wishes: Wishes, places: Sequence[str], at: datetime
 ) -> Candidate:
-    refused = route.refused or wishes.refuses(route.id)
+    refused = route.refused or (wishes is not NONE and wishes.refuses(route.id))
     if not refused and tables.registrations:
         sender = question.sender or route.sender
         refused = sender_refused(tables.registrations, route.id, question.country, sender, at)
     if refused:
-        return Candidate(route.id, route.slug, refused)
+        return Candidate(REFUSED, 0, route.slug, route.id, refused)
     country, segments = question.country, question.segments
     book = route.book(at)
     if book is None:
-        return Candidate(route.id, route.slug, "no_price")
+        return Candidate(REFUSED, 0, route.slug, route.id, "no_price")
     found = book.price(places, country, at)
     if country in book.by_network and not question.network.mcc:
         found = _unknown(tables, book, country, at, found)
         if found is None:
-            return Candidate(route.id, route.slug, "network_unknown")
+            return Candidate(REFUSED, 0, route.slug, route.id, "network_unknown")
     if found is None:
-        return Candidate(route.id, route.slug, "no_price")
+        return Candidate(REFUSED, 0, route.slug, route.id, "no_price")
     quote, place = found
     cost = tables.cost(quote, at)
     if cost is None:
-        return Candidate(route.id, route.slug, "no_exchange_rate", "", quote, segments, 0, place)
-    return Candidate(
-        route.id,
-        route.slug,
-        _too_dear(cost, question, wishes, route.id),
-        board.blocked(route.id, country),
-        quote,
-        segments,
-        cost * segments,
-        place,
-        route.id in wishes.preferred,
-        wishes.weights.get(route.id, 0),
-    )
+        return Candidate(REFUSED, 0, route.slug, route.id, "no_exchange_rate", "", quote, segments, place)
+    units = cost * segments
+    blocked = board.blocked(route.id, country) if board.open else ""
+    if wishes is NONE and question.max_units is None:
+        rank = BLOCKED + USUAL if blocked else USUAL
+        return Candidate(rank, units, route.slug, route.id, "", blocked, quote, segments, place)
+    reason, preferred = _too_dear(cost, question, wishes, route.id), route.id in wishes.preferred
+    rank = REFUSED if reason else (BLOCKED if blocked else 0) + (PREFERRED if preferred else USUAL)
+    weight = wishes.weights.get(route.id, 0)
+    return Candidate(rank, units, route.slug, route.id, reason, blocked, quote, segments, place, preferred, weight)
 
 
 def _unknown(
@@ -210,12 +212,14 @@ def _unknown(
     options = book.network_prices(country, at)
     if default is not None:
         options.append(default[0])
-    # One that cannot be compared could be the dearest: it is taken, and refused.
-    return max(((quote, "") for quote in options), key=lambda one: _dear(tables.cost(one[0], at)), default=None)
+    if not options:
+        return None
+    return max(options, key=lambda quote: _dear(quote, tables.cost(quote, at))), ""
 
 
-def _dear(cost: int | None) -> tuple[bool, int]:
-    return cost is None, cost or 0
+def _dear(quote: Quote, cost: int | None) -> tuple[bool, int, str]:
+    """One that cannot be compared could be the dearest: it is taken, and refused."""
+    return cost is None, quote.total if cost is None else cost, quote.currency
 
 
 def _too_dear(cost: int, question: Question, wishes: Wishes, provider_id: int) -> str:
@@ -228,15 +232,10 @@ def _too_dear(cost: int, question: Question, wishes: Wishes, provider_id: int) -
     return ""
 
 
-def _order(candidate: Candidate) -> tuple[bool, bool, bool, int, str]:
-    # Equal prices are ordered by name, so that every worker decides alike.
-    return bool(candidate.reason), bool(candidate.blocked), not candidate.preferred, candidate.units, candidate.slug
-
-
 def _without(candidate: Candidate, exclude: Collection[int]) -> Candidate:
     if candidate.reason or candidate.provider_id not in exclude:
         return candidate
-    return candidate._replace(reason="already_tried")
+    return candidate._replace(rank=REFUSED, reason="already_tried")
 
 
 def _drawn(found: Sequence[Candidate], draw: float) -> Sequence[Candidate]:
@@ -244,8 +243,7 @@ def _drawn(found: Sequence[Candidate], draw: float) -> Sequence[Candidate]:
     first = found[0] if found else None
     if first is None or first.reason or not any(candidate.weight for candidate in found):
         return found
-    tier = _order(first)[:3]
-    weighed = [candidate for candidate in found if candidate.weight and _order(candidate)[:3] == tier]
+    weighed = [candidate for candidate in found if candidate.weight and candidate.rank == first.rank]
     left = draw * sum(candidate.weight for candidate in weighed)
     for candidate in weighed:
         left -= candidate.weight

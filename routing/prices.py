@@ -91,7 +91,8 @@ class Book:
     """The prices of one list. Entries of one country and place do not overlap in time (the database excludes it).
 
     `places` maps a place to what it costs: an index of `quotes`, or -1 - an index of `special`, where the price
-    depends on the time or on the country. `by_network` has by country the places that need a network to be known.
+    depends on the time or on the country. `by_network` has by country the prices of which the dearest counts where the
+    network is not known.
     """
 
     places: dict[str, int] = field(default_factory=dict)
@@ -115,7 +116,7 @@ class Book:
         return None
 
     def network_prices(self, country: str, at: datetime) -> list[Quote]:
-        """Every price that a number of this country may have, depending on its network."""
+        """The prices of which a number of this country may have the dearest, depending on its network."""
         found = []
         for index in self.by_network.get(country, ()):
             if index >= 0:
@@ -175,9 +176,19 @@ class Binding:
             places=self._places,
             quotes=tuple(self._all),
             special=tuple(map(tuple, self._special)),
-            by_network={country: tuple(found) for country, found in self._networks.items()},
+            by_network={country: self._dearest(found) for country, found in self._networks.items()},
             moments=frozenset(self._moments),
         )
+
+    def _dearest(self, indexes: Iterable[int]) -> tuple[int, ...]:
+        """Of the prices that always hold, the dearest of each currency; all that do not."""
+        best: dict[str, int] = {}
+        for index in indexes:
+            if index >= 0:
+                quote = self._all[index]
+                if quote.currency not in best or quote.total > self._all[best[quote.currency]].total:
+                    best[quote.currency] = index
+        return (*best.values(), *(index for index in indexes if index < 0))
 
     def _add(self, row: Row) -> None:
         key = intern(place(country=row.country, mcc=row.mcc, mnc=row.mnc, prefix=row.prefix))

@@ -48,17 +48,16 @@ class Route:
     adapter: Adapter | None
     fault: str
     books: Shelf  # (valid_from, book), newest first
+    refused: str = field(init=False)  # why it carries nothing at all
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "refused", self.fault if self.enabled else "disabled")
 
     def book(self, at: datetime) -> Book | None:
         for valid_from, book in self.books:
             if valid_from <= at:
                 return book
         return None
-
-    @property
-    def refused(self) -> str:
-        """Why it carries nothing at all."""
-        return self.fault if self.enabled else "disabled"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def test_every_reason_is_explained_in_the_same_words() -> None:
 
 def test_no_reason_of_the_code_is_missing_in_the_table() -> None:
     source = "".join((ROOT / "routing" / name).read_text() for name in ("lcr.py", "rules.py", "snapshot.py"))
-    given = re.findall(r'(?:slug, |return |reason=|fault = |refused = |else )"([a-z_]{5,})"', source)
+    given = re.findall(r'(?:route\.id, |return |reason=|fault = |refused = |else )"([a-z_]{5,})"', source)
     states = [f"sender_{state}" for state in ("pending", "rejected")]
 
     assert {*given, *states} - {"dearest"} == set(REASONS)
