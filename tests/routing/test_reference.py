@@ -22,7 +22,14 @@ RATES = {
     "USD": ((START, Decimal("1.08350000")), (START - timedelta(days=30), Decimal("1.10410000"))),
     "UAH": ((START + timedelta(days=5), Decimal("48.91230000")),),
 }
-COUNTRIES = {"UA": ("380", "255"), "PL": ("48", "260"), "US": ("1", "310"), "CA": ("1", "302"), "GB": ("44", "234")}
+COUNTRIES = {
+    "UA": ("380", "255"),
+    "PL": ("48", "260"),
+    "US": ("1", "310"),
+    "CA": ("1", "302"),
+    "GB": ("44", "234"),
+    "BS": ("1", "364"),
+}
 
 
 # --- the slow one: rows, one rule after the other, money as Decimal ---------------------------------
