@@ -7,13 +7,15 @@ from decimal import Decimal
 
 from providers import health
 from providers.health import Board
-from routing import encoding, snapshot
-from routing.encoding import LEVELS, Written
+from routing import encoding, numbers, snapshot
+from routing.encoding import LEVELS
 from routing.lcr import Candidate, candidates
 from routing.library import BEHIND
 from routing.networks import Network, resolve
+from routing.prices import plain
 
 BREAKER = "breaker_open"
+EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Explained:
     country: str
     network: Network
     network_name: str
-    written: Written
+    encoding: str
+    segments: int
     transliteration: Transliteration | None
     candidates: Sequence[Candidate]
     rules: Sequence[str]  # the names of those that match
@@ -52,13 +55,14 @@ def explain(
     client: str,
     sender: str,
     level: str,
+    segments: int = 0,
     at: datetime | None = None,
     max_price: Decimal | None = None,
 ) -> Explained:
     """As delivery would decide now, or at another moment by today's rules and that moment's prices and rates.
 
-    `sender` is the message's or its client's, `level` the client's transliteration. The breakers of another time are
-    not known: then none counts.
+    `sender` is the message's or its client's, `level` the client's transliteration; `segments` are counted where they
+    are not given. The breakers of another time are not known: then none counts.
     """
     now = datetime.now(UTC)
     moment = at or now
@@ -71,7 +75,7 @@ def explain(
         board,
         msisdn=msisdn,
         country=country,
-        segments=written.encoding.segments,
+        segments=segments or written.encoding.segments,
         message_class=message_class,
         client=client,
         sender=sender,
@@ -86,7 +90,8 @@ def explain(
         country=country,
         network=network,
         network_name=tables.plan.name(network),
-        written=written,
+        encoding=written.encoding.name,
+        segments=segments or written.encoding.segments,
         transliteration=transliteration(text, level),
         candidates=found,
         rules=wishes.names,
@@ -107,3 +112,27 @@ def transliteration(text: str, level: str) -> Transliteration | None:
 def reason(candidate: Candidate) -> str:
     """Why it is refused, or only tried when the others cannot be; "" for one that may carry it."""
     return candidate.reason or (BREAKER if candidate.blocked else "")
+
+
+def examples(text: str, level: str) -> list[dict[str, str]]:
+    """What a text costs now to a mobile of the countries that most price lists know, cheapest provider each."""
+    tables = snapshot.tables.get()
+    segments = encoding.write(text, level).encoding.segments
+    found = []
+    for country in tables.countries[:EXAMPLES]:
+        number = numbers.example(country)
+        offers = number and candidates(
+            tables,
+            Board(),
+            msisdn=number,
+            country=country,
+            segments=segments,
+            message_class="transactional",
+            client="",
+            sender="",
+            at=datetime.now(UTC),
+        )
+        best = next((candidate for candidate in offers or () if candidate.usable), None)
+        if best is not None and best.total is not None:
+            found.append({"country": country, "slug": best.slug, "total": f"{plain(best.total)} {best.currency}"})
+    return found

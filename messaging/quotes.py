@@ -32,8 +32,8 @@ def _body(found: Explained) -> dict[str, Any]:
     return {
         "country": found.country,
         "network": str(found.network) if found.network.mcc else None,
-        "encoding": found.written.encoding.name,
-        "segments": found.written.encoding.segments,
+        "encoding": found.encoding,
+        "segments": found.segments,
         "transliteration": _transliteration(found.transliteration),
         "rules": list(found.rules),
         "chosen": found.chosen.slug if found.chosen else None,

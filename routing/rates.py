@@ -46,6 +46,8 @@ def read(lines: Iterable[str]) -> Iterator[Rate]:
 
 def _day(number: int, names: list[str], cells: list[str]) -> Iterator[Rate]:
     moment = _moment(number, cells[0])
+    if any(cells[len(names) :]):
+        raise BadRates(f"line {number}: more cells than columns; decimals are written with a point")
     found = {BASE: Decimal(1)}
     for name, cell in zip(names[1:], cells[1:], strict=False):
         if name and cell not in NONE:

@@ -6,6 +6,7 @@ changed is read by a thread of its own, and the one before serves its provider u
 
 import logging
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
@@ -119,6 +120,12 @@ class Tables:
     def currencies(self) -> frozenset[str]:
         """That the price lists in memory are in."""
         return frozenset(quote.currency for book in self._books() for quote in book.quotes)
+
+    @cached_property
+    def countries(self) -> tuple[str, ...]:
+        """With a price for the whole country, those that most providers have first."""
+        found = Counter(key for book in self._books() for key in book.places if key.isalpha())
+        return tuple(country for country, _ in sorted(found.items(), key=lambda one: (-one[1], one[0])))
 
     @cached_property
     def clock(self) -> tuple[time, ...]:

@@ -56,10 +56,9 @@ def _client(slug: str) -> Client:
 
 
 def _told(msisdn: str, found: Explained) -> list[str]:
-    measured = found.written.encoding
     network = f"network {found.network} {found.network_name}".rstrip()
     lines = [
-        f"{numbers.mask(msisdn)} in {found.country}, {network}; {measured.name}, {measured.segments} segments",
+        f"{numbers.mask(msisdn)} in {found.country}, {network}; {found.encoding}, {found.segments} segments",
         f"rules: {', '.join(found.rules) or 'none match'}",
         "",
     ]
