@@ -49,7 +49,7 @@ class Orders:
         """The second half of the same process: orders are kept by what they depend on."""
         if self._found is None:
             raise Failed("the step before it has failed")
-        notes = {"kept orders": float(self._found["orders"])}
+        notes = {name: float(self._found[name]) for name in ("orders", "orders_mb")}
         return Sample(self._found["kept"], self._found["asked_kept"], notes=notes)
 
 
@@ -119,12 +119,12 @@ def _measure(places: Sequence[tuple[str, str]], count: int) -> dict[str, Any]:
     from routing.lcr import candidates
     from routing.snapshot import tables
 
+    board, now, chance = Board(), datetime.now(UTC), random.Random(2)
+    asked = _questions(chance, places, count)
     before, started = _memory(), time.perf_counter()
     book = tables.get()
     gc.collect()
     loaded, memory = time.perf_counter() - started, _memory() - before
-    board, now, chance = Board(), datetime.now(UTC), random.Random(2)
-    asked = _questions(chance, places, count)
 
     def rate(keep: bool) -> float:
         begin = time.perf_counter()
@@ -146,7 +146,7 @@ def _measure(places: Sequence[tuple[str, str]], count: int) -> dict[str, Any]:
     without = rate(keep=False)
     rate(keep=True)  # finds the orders
     kept = rate(keep=True)
-    orders = len(book.orders)
+    orders, held = len(book.orders), _memory() - before - memory
     reload, slowest = _reloaded()
     return {
         "without": without,
@@ -154,6 +154,7 @@ def _measure(places: Sequence[tuple[str, str]], count: int) -> dict[str, Any]:
         "asked": len(asked),
         "asked_kept": len(asked),
         "orders": orders,
+        "orders_mb": held,
         "memory_mb": memory,
         "load_s": loaded,
         "reload_s": reload,

@@ -9,7 +9,7 @@ from providers.health import Board
 from routing.networks import Network
 from routing.prices import Book, Quote, basis, decimal, prefixes
 from routing.rules import COST, NONE, Wishes, sender_refused
-from routing.snapshot import ORDERS, Route, Tables
+from routing.snapshot import KEPT, Route, Tables
 
 #: Why a provider is refused, and what that means. docs/routing.md has the same table.
 REASONS = {
@@ -87,7 +87,8 @@ class Candidate(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What the order depends on, beside the tables, the time and the breakers. `prefixes` stand for the number."""
+    """What the order depends on, beside the tables, the time and the breakers. `prefixes` stand for the number; what
+    makes no difference is empty, so that fewer orders are kept."""
 
     country: str
     segments: int
@@ -123,12 +124,13 @@ def candidates(
     in the reporting currency; `draw` (from 0 to 1) shares out the first place where rules weigh providers. An order
     is kept with the tables for the next number that cannot differ, unless `keep` says no.
     """
+    by_client, by_class, by_sender = tables.matters
     question = Question(
         country,
         segments,
-        message_class,
-        client,
-        sender,
+        message_class if by_class else "",
+        client if by_client else "",
+        sender if by_sender else "",
         tables.plan.of(msisdn) if network is None else network,
         prefixes(msisdn),
         None if max_price is None else int(max_price * COST),
@@ -144,7 +146,7 @@ def _kept(tables: Tables, board: Board, question: Question, at: datetime) -> Seq
     key = (question, tables.epoch(at), frozenset(board.open.items()) if board.open else None)
     found = orders.get(key)
     if found is None:
-        if len(orders) >= ORDERS:
+        if len(orders) * len(tables.routes) >= KEPT:
             orders.clear()
         found = orders[key] = _ordered(tables, board, question, at)
     return found

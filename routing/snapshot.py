@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 _RATE = 10**8  # exchange rates have eight places
-ORDERS = 100_000  # that are kept; then they are forgotten together
+#: Candidates in the orders that are kept, some 170 bytes each; then all are forgotten together.
+KEPT = 1_200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Tables:
     registrations: Registrations = field(default_factory=dict)
     plan: Plan = field(default_factory=lambda: Plan({}, (), {}))
     unknown_network: str = "dearest"
-    orders: dict[Any, Any] = field(default_factory=dict, compare=False)  # lcr.order keeps what it has found
+    orders: dict[Any, Any] = field(default_factory=dict, compare=False)  # lcr keeps what it has found
 
     def by_slug(self, slug: str) -> Route | None:
         return next((route for route in self.routes.values() if route.slug == slug), None)
@@ -115,6 +116,13 @@ class Tables:
         found |= {valid_from for rates in self.rates.values() for valid_from, _ in rates}
         found |= {one.expires_at for by in self.registrations.values() for one in by.values() if one.expires_at}
         return tuple(sorted(found))
+
+    @cached_property
+    def matters(self) -> tuple[bool, bool, bool]:
+        """Whether it makes any difference which client, class and sender a message has."""
+        found = self.rules
+        by_sender = bool(self.registrations) or any(rule.sender for rule in found)
+        return any(rule.client for rule in found), any(rule.message_class for rule in found), by_sender
 
     @cached_property
     def currencies(self) -> frozenset[str]:
