@@ -14,7 +14,7 @@ from messaging.states import Status
 from providers import health
 from providers.health import Board
 from providers.throughput import Reservations
-from routing.lcr import FOR_GOOD, Candidate, candidates
+from routing.lcr import BLOCKED, FOR_GOOD, Candidate, candidates
 from routing.networks import UNKNOWN, Network
 from routing.prices import decimal, plain
 from routing.snapshot import Route, Tables
@@ -137,7 +137,7 @@ def _pick(
     blocked = [c for c in usable if c.blocked]
     for candidate in blocked:
         # An open breaker heals by one message of the fleet, and only by one that would like to go there.
-        preferred = not healthy or candidate.units < healthy[0].units
+        preferred = not healthy or (candidate.rank - BLOCKED, candidate.units) < (healthy[0].rank, healthy[0].units)
         due = preferred and board.may_probe(candidate.provider_id, message.country)
         if due and health.win_probe(candidate.provider_id, message.country):
             return _go(candidate, tables, found, "probe")

@@ -5,14 +5,16 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 
 from routing.models import ExchangeRate, Rule
-from tests.factories import ClientFactory, PriceFactory, PriceListFactory, ProviderFactory
+from tests.factories import ClientFactory, MessageFactory, PriceFactory, PriceListFactory, ProviderFactory
 from tests.messaging.stages import now
 
 pytestmark = pytest.mark.django_db
 NUMBER = "+380671234567"
+PAGE = "/admin/messaging/message/explain/"
 
 
 def explain(*arguments):
@@ -75,3 +77,16 @@ def test_another_moment_has_the_prices_of_that_moment():
 def test_what_cannot_be_explained(arguments, words):
     with pytest.raises(CommandError, match=words):
         call_command("explain_route", *arguments)
+
+
+@pytest.mark.parametrize(("granted", "status"), [([], 403), (["view_price"], 200), (["view_message"], 200)])
+def test_page_is_for_who_may_see_prices_or_messages(client, settings, granted, status):
+    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+    user = User.objects.create_user("a", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=granted))
+    client.force_login(user)
+    message = MessageFactory()
+
+    assert client.get(PAGE).status_code == status
+    wanted = 200 if "view_message" in granted else 403
+    assert client.get(PAGE, {"message": message.pk}).status_code == wanted
