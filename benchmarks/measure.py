@@ -25,6 +25,7 @@ class Sample:
     latency: dict[str, float] = field(default_factory=dict)
     steal: float = 0.0
     other: float = 0.0
+    notes: dict[str, float] = field(default_factory=dict)  # what else is to be told, by its name with its unit
 
 
 class Failed(Exception):

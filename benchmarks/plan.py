@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmarks import checks, history, kafka, limits, measure, metrics, webhooks
+from benchmarks import checks, history, kafka, limits, measure, metrics, orders, webhooks
 from benchmarks.fleets import Fleet, Naive, Ours
 from benchmarks.measure import Sample
 from benchmarks.world import World, say
@@ -52,6 +52,10 @@ class Bench:
         size = fleet.one("SELECT pg_database_size(current_database())") / 1e9
         say(f"... {size:.1f} GB in {time.monotonic() - started:.0f} s")
         return fleet
+
+    @cached_property
+    def orders(self) -> orders.Orders:
+        return orders.Orders(self.world, self.scale)
 
     def hundreds(self, messages: int) -> int:
         return max(1, round(messages * self.scale / 100)) * 100
@@ -158,6 +162,10 @@ def told(bench: Bench) -> list[Step]:
     ]
 
 
+def routed(bench: Bench) -> list[Step]:
+    return [Step("orders", bench.orders.without), Step("orders-kept", bench.orders.kept)]
+
+
 # name -> what makes its steps, what it tells
 PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "limits": (physical, "rows that PostgreSQL takes one by one and in groups, flushes of the disk"),
@@ -171,6 +179,7 @@ PARTS: dict[str, tuple[Callable[[Bench], list[Step]], str]] = {
     "kafka": (brokered, "commands from Kafka beside a bare loop, events to Kafka (Java and Maven are needed)"),
     "webhooks": (told, "deliveries to ten endpoints, with and without one that hangs; how long one takes"),
     "metrics": (compared, "as `delivered`, while /metrics is scraped and compared with the tables"),
+    "routing": (routed, "orders of providers a second: 1,000,000 prices of 20 providers, 200,000 numbers"),
     "tables": (tables, f"as `delivered`, with an empty database and with {HISTORY:,} closed messages"),
 }
 

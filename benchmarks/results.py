@@ -24,7 +24,10 @@ OURS = (
 )  # whose CPU the service costs; the rest plays its surroundings
 
 
-NOT_OURS = {"update-1", "insert-1", "insert-100", "fdatasync", "naive-accept", "naive-sent", "bare-ingest"}
+NOT_OURS = {
+    *("orders", "orders-kept", "update-1", "insert-1", "insert-100", "fdatasync"),
+    *("naive-accept", "naive-sent", "bare-ingest"),
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ FIGURES = (
     Figure("metrics", "delivered, while /metrics is compared", "insert-100"),
     Figure("empty", "delivered, empty database", "insert-100"),
     Figure("full", "delivered, full database", "insert-100", twin="empty", of_twin=0.9),
+    Figure("orders", "orders of 20 providers, 1,000,000 prices, none kept", rate=8000),
+    Figure("orders-kept", "the same, orders kept", rate=50_000),
 )
 
 
@@ -107,6 +112,7 @@ def summarise(samples: Mapping[str, Sequence[Sample]]) -> list[dict[str, Any]]:
             "latency_ms": {name: median(s.latency[name] for s in found) for name in found[0].latency},
             "p99": slowest[figure.step] or None,
             "p99_of_calm": _ratio(slowest, figure.step, figure.calm),
+            "notes": {name: median(s.notes[name] for s in found) for name in found[0].notes},
             "steal": max(sample.steal for sample in found),
             "other": median(sample.other for sample in found),
         }
@@ -130,8 +136,13 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> str:
                 ["CPU us a message", *processes, "service", "goal", "p50 / p95 / p99 ms", "others", "steal"],
                 (_costs(row, processes) for row in rows),
             ),
+            *(f"{row['title']}: {_notes(row['notes'])}" for row in rows if row["notes"]),
         )
     )
+
+
+def _notes(notes: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:,.3g}" for name, value in notes.items())
 
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:

@@ -29,15 +29,20 @@ for _path in _files:
         environ.Env.read_env(_path)
 
 
-def required(name: str, hint: str) -> str:
+def optional(name: str) -> str:
     """The value of NAME, or what stands in the file that NAME_FILE names: orchestrators mount secrets as files."""
     path = Path(env.str(f"{name}_FILE", default=""))
     if path.name and not path.is_file():
         raise ImproperlyConfigured(f"{name}_FILE names {path}, and there is no such file.")
-    value = path.read_text().strip() if path.name else env.str(name, default="")
+    return str(path.read_text().strip() if path.name else env.str(name, default=""))
+
+
+def required(name: str, hint: str) -> str:
+    """As `optional`, but it must be there."""
+    value = optional(name)
     if not value:
         raise ImproperlyConfigured(f"{name} is not set: {hint}. See .env.example; `make up` sets it for you.")
-    return str(value)
+    return value
 
 
 def positive(name: str, default: float) -> float:
@@ -265,6 +270,9 @@ CREDENTIALS_KEYS = required("CREDENTIALS_KEYS", "id:base64 of 32 random bytes, t
 # In the same form: new challenges use the first; an old one is needed until the last of its challenges is closed.
 OTP_KEYS = required("OTP_KEYS", "id:base64 of 32 random bytes, the newest first")
 
+# What remembered networks of numbers are keyed with: any long random string. Empty: none are remembered.
+NETWORKS_KEY = optional("NETWORKS_KEY")
+
 # --- delivery (seconds) ---------------------------------------------------------------------------
 
 CONNECT_TIMEOUT = positive("CONNECT_TIMEOUT", 2)
@@ -286,6 +294,15 @@ SLOTS = {  # calls in flight per process and lane
 POLL = positive("POLL", 2)  # every worker looks for due work this often, hints or none
 SWEEP = positive("SWEEP", 1)  # pause between two rounds of the sweeper
 MAX_ATTEMPTS = count("MAX_ATTEMPTS", 3)  # attempts that a provider answered or may have taken
+MAX_ATTEMPTS_OF: dict[str, int] = {  # ... of classes that differ
+    lane: number
+    for lane, number in (
+        ("otp", count("MAX_ATTEMPTS_OTP", MAX_ATTEMPTS)),
+        ("transactional", count("MAX_ATTEMPTS_TRANSACTIONAL", MAX_ATTEMPTS)),
+        ("bulk", count("MAX_ATTEMPTS_BULK", MAX_ATTEMPTS)),
+    )
+    if number != MAX_ATTEMPTS
+}
 RESOLVE_WAIT = positive("RESOLVE_WAIT", 15)  # a look-up is not asked sooner than this after the submit
 if RESOLVE_WAIT <= GATE:
     raise ImproperlyConfigured(
@@ -303,6 +320,12 @@ SNAPSHOT_MAX_AGE = positive("SNAPSHOT_MAX_AGE", 1)  # in-memory tables look for 
 REPORTING_CURRENCY = str(env.str("REPORTING_CURRENCY", default="EUR"))
 if not re.fullmatch("[A-Z]{3}", REPORTING_CURRENCY):
     raise ImproperlyConfigured(f"REPORTING_CURRENCY must be like EUR (ISO 4217), it is {REPORTING_CURRENCY!r}.")
+RATES_MAX_AGE = positive("RATES_MAX_AGE", 4)  # days: an exchange rate that is older is warned about
+# What a number costs whose network is not known, where prices are by network: the dearest of them, or the default
+# (prefix or country) of the book.
+UNKNOWN_NETWORK = choice("UNKNOWN_NETWORK", "dearest", ("dearest", "default"))
+NETWORKS_MAX_AGE = positive("NETWORKS_MAX_AGE", 30)  # days for which a provider's word about a number's network counts
+BALANCE_PAUSE = positive("BALANCE_PAUSE", 300)  # between two questions for a provider's balance
 
 # --- webhooks (seconds) ---------------------------------------------------------------------------
 
@@ -321,6 +344,8 @@ WEBHOOK_ALLOW_HTTP = flag("WEBHOOK_ALLOW_HTTP", False)
 
 # (dotted path, seconds): run by the sweeper's leader.
 PERIODIC: list[tuple[str, float]] = [
+    ("providers.balances.watch", 2),
+    ("routing.networks.purge", 3600),
     ("verification.maintenance.expire", 1),
     ("verification.maintenance.purge", 10),
     ("verification.conversions.count", 5),

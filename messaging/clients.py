@@ -34,6 +34,7 @@ class Caller:
     scopes: frozenset[str]
     rate_limit: int | None = None  # messages per second
     daily_quota: int | None = None
+    transliteration: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def _load_sources() -> Mapping[str, Source]:
 
 
 def _caller(client: Client, scopes: frozenset[str]) -> Caller:
-    return Caller(client.pk, client.slug, client.sender, scopes, client.rate_limit, client.daily_quota)
+    limits = (client.rate_limit, client.daily_quota)
+    return Caller(client.pk, client.slug, client.sender, scopes, *limits, client.transliteration)
 
 
 sources: Snapshot[Mapping[str, Source]] = Snapshot(("clients",), _load_sources)

@@ -39,7 +39,8 @@ from providers.outcomes import (
 from providers.sql import records, rows
 from providers.transport import OWN_FAULTS, Call, Result, boottime
 from providers.types import HttpResponse
-from routing.snapshot import Route, tables
+from routing.networks import UNKNOWN, resolve
+from routing.snapshot import Route, Tables, tables
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def claim(lane: str, limit: int) -> tuple[list[Offer], int]:
     since = boottime()
     book, board = tables.get(), health.board()
     with transaction.atomic():
-        due = [Due(*row) for row in rows(_DUE, {"lane": lane, "limit": limit})]
+        due = _located([Due(*row) for row in rows(_DUE, {"lane": lane, "limit": limit})], book)
         if not due:
             return [], 0
         tokens = throughput.reserve({route.id: route.rate for route in book.routes.values()})
@@ -94,6 +95,13 @@ def claim(lane: str, limit: int) -> tuple[list[Offer], int]:
         started = _intend(going)
     offers = [_offer(message, step, started[message.id], since) for message, step in going]
     return offers, len(due)
+
+
+def _located(due: list[Due], book: Tables) -> list[Due]:
+    """With the network of each number, as far as it is known. Only where it matters that is a query, one for all."""
+    asked = {message.to for message in due if book.network_matters(message.country)}
+    networks = resolve(asked) if asked else {}
+    return [replace(message, network=networks.get(message.to, UNKNOWN)) for message in due] if networks else due
 
 
 def _rendered(steps: Sequence[tuple[Due, Step]]) -> list[tuple[Due, Step]]:
@@ -152,8 +160,11 @@ def _intend(steps: Sequence[tuple[Due, Go]]) -> dict[uuid.UUID, tuple[uuid.UUID,
             "provider_id": step.route.id,
             "sender": message.sender or step.route.sender,
             "price": step.price,
+            "later": step.price_delivered,
             "currency": step.currency,
             "decision": step.decision,
+            "mcc": message.network.mcc,
+            "mnc": message.network.mnc,
         }
         for message, step in steps
     ]
@@ -209,7 +220,7 @@ _DUE = """
 SELECT m.id, m.message_class, m."to", m.country, m.text, m.encoding, m.segments, m.sender, c.slug, m.spent, m.rounds,
   m.tried, m.barred, m.expires_at, extract(epoch FROM m.expires_at - clock_timestamp())::float8, clock_timestamp(),
   EXISTS (SELECT FROM messaging_suppression s
-    WHERE s.msisdn = m."to" AND (s.client_id IS NULL OR s.client_id = m.client_id)), m.renderer
+    WHERE s.msisdn = m."to" AND (s.client_id IS NULL OR s.client_id = m.client_id)), m.renderer, m.max_price
 FROM messaging_message m JOIN messaging_client c ON c.id = m.client_id
 WHERE m.status = 'queued' AND m.message_class = %(lane)s AND m.not_before <= statement_timestamp()
 ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
@@ -218,19 +229,20 @@ ORDER BY m.not_before LIMIT %(limit)s FOR UPDATE OF m SKIP LOCKED
 _INTEND = f"""
 WITH r AS (
   SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(message_id uuid, attempt_id uuid, our_reference uuid,
-    provider_id bigint, sender text, price numeric, currency text, decision jsonb)
+    provider_id bigint, sender text, price numeric, later numeric, currency text, decision jsonb, mcc text, mnc text)
 ), m AS (
   UPDATE messaging_message m SET status = 'sending', attempt_count = m.attempt_count + 1, decision = r.decision,
+    mcc = coalesce(nullif(r.mcc, ''), m.mcc), mnc = coalesce(nullif(r.mnc, ''), m.mnc),
     lease_until = clock_timestamp() + %(lease)s * interval '1 second'
   FROM r WHERE m.id = r.message_id AND m.status = 'queued'
   RETURNING m.id, m.attempt_count, m.segments, m.message_class, r.provider_id, old.status AS was, m.status,
     NULL::float8 AS seconds
 ), tallied AS ({count_messages("m")}
 )
-INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, sender, status, price, currency,
-  segments, started_at)
-SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, r.sender, 'intent', r.price, r.currency,
-  m.segments, date_trunc('milliseconds', clock_timestamp())
+INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, sender, status, price, price_delivered,
+  currency, segments, started_at)
+SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, r.sender, 'intent', r.price, r.later,
+  r.currency, m.segments, date_trunc('milliseconds', clock_timestamp())
 FROM r JOIN m ON m.id = r.message_id
 RETURNING message_id, id, our_reference, started_at
 """  # noqa: S608  a literal fragment
@@ -327,7 +339,8 @@ UPDATE messaging_attempt a SET
   status = CASE WHEN a.status IN ('intent', 'unknown') THEN r.status ELSE a.status END,
   error_code = coalesce(r.code, ''), error_detail = coalesce(r.detail, ''),
   provider_reference = coalesce(r.reference, ''),
-  cost = CASE WHEN r.status = 'accepted' THEN coalesce(r.cost, a.price * coalesce(r.segments, a.segments)) END,
+  cost = CASE WHEN r.status = 'accepted' THEN coalesce(r.cost,
+    (a.price - a.price_delivered) * coalesce(r.segments, a.segments)) END,
   currency = coalesce(r.currency, a.currency), segments = coalesce(r.segments, a.segments),
   finished_at = clock_timestamp(), resolve_at = clock_timestamp() + r.look * interval '1 second'
 FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, code text, detail text, reference text,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from messaging.errors import FieldError, InvalidRequest
@@ -29,10 +30,11 @@ FIELDS = frozenset(
         "validity_seconds",
         "reference",
         "metadata",
+        "max_price",
     ]
 )
 BATCH_FIELDS = frozenset(["messages"])
-QUOTE_FIELDS = frozenset(["to", "text", "class", "sender"])
+QUOTE_FIELDS = frozenset(["to", "text", "class", "sender", "max_price"])
 MAX_BATCH = 1000  # messages
 MAX_ENTRIES = 20  # of an object of strings
 LONGEST_REFERENCE, LONGEST_ENTRY, LONGEST_LOCALE = 100, 500, 20  # characters
@@ -42,6 +44,7 @@ LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", re.ASCII)
 TEMPLATE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
 PARAMETER = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 METADATA = re.compile(r"[^\x00-\x1f]{1,40}")
+PRICE = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?", re.ASCII)
 CLASSES = {str(message_class): message_class for message_class in MessageClass}
 
 
@@ -61,6 +64,7 @@ class Draft:
     send_at: datetime | None = None
     reference: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    max_price: Decimal | None = None  # of the message, in the reporting currency
     # For doors of our own; no caller names them.
     renderer: str = ""
     sample: str = field(default="", repr=False)  # as the rendered text will look: for its size and price
@@ -90,6 +94,7 @@ def read(data: Any) -> Draft:
         send_at=reader.send_at(),
         reference=reader.string("reference", longest=LONGEST_REFERENCE),
         metadata=reader.flat("metadata", longest=LONGEST_ENTRY, name_pattern=METADATA),
+        max_price=reader.max_price(),
     )
     reader.finish()
     return draft
@@ -124,6 +129,7 @@ def read_quote(data: Any) -> Draft:
         validity=VALIDITY[message_class],
         text=reader.text(required=True),
         sender=reader.sender(),
+        max_price=reader.max_price(),
     )
     reader.finish()
     return draft
@@ -232,6 +238,12 @@ class Reader:
         else:
             return value
         return 0
+
+    def max_price(self) -> Decimal | None:
+        if "max_price" not in self._data:
+            return None
+        value = self.matching("max_price", PRICE, "A decimal in quotes like 0.08, with at most six places.")
+        return Decimal(value) if value else None
 
     def send_at(self) -> datetime | None:
         if "send_at" not in self._data:

@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from messaging.states import FINAL, Status
 from providers.sql import rows
+from routing import networks
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def _params(msisdn: str) -> Mapping[str, Any]:
         "written": r"(?<![0-9])" + f"[{SEPARATORS}]{{0,3}}".join(msisdn[1:]) + r"(?![0-9])",
         "bytes": f"({'|'.join(_hex(SEPARATORS))}){{0,3}}".join(_hex(msisdn[1:])),
         "group": GROUP,
+        "network_key": networks.key(msisdn),
     }
 
 
@@ -102,6 +104,7 @@ _CLOSED = ", ".join(f"'{status}'" for status in sorted(FINAL))
 
 #: The messages come last: by them the others are found.
 PARTS = (
+    Part("known networks", "routing_networksighting", "t.key = %(network_key)s"),
     Part(
         "receipts",
         "messaging_receipt",

@@ -4,19 +4,21 @@ Only messages with `failover_after` do that, and only while another provider can
 first keeps its say: a late receipt of its attempt still delivers the message.
 """
 
+import json
 import uuid
 from collections.abc import Collection, Mapping
 
-from django.conf import settings
 from django.db import transaction
 
 from messaging.models import Message
 from messaging.moves import Move
-from messaging.states import Status
+from messaging.planning import depth
+from messaging.states import MessageClass, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers import health
 from providers.sql import rows
 from routing.lcr import candidates
+from routing.networks import Network
 from routing.snapshot import tables
 
 
@@ -28,13 +30,13 @@ def elsewhere(taken_by: Mapping[uuid.UUID, int]) -> set[uuid.UUID]:
     found = rows(
         """
         SELECT m.id, m."to", m.country, m.segments, m.message_class, c.slug, m.sender, m.tried || m.barred,
-          clock_timestamp()
+          m.mcc, m.mnc, m.max_price, clock_timestamp()
         FROM messaging_message m JOIN messaging_client c ON c.id = m.client_id WHERE m.id = ANY(%(ids)s)""",
         {"ids": list(taken_by)},
     )
     return {
         message
-        for message, to, country, segments, message_class, client, sender, tried, now in found
+        for message, to, country, segments, message_class, client, sender, tried, mcc, mnc, max_price, now in found
         if any(
             candidate.usable and not candidate.blocked
             for candidate in candidates(
@@ -48,6 +50,8 @@ def elsewhere(taken_by: Mapping[uuid.UUID, int]) -> set[uuid.UUID]:
                 sender=sender,
                 at=now,
                 exclude={*tried, taken_by[message]},
+                network=Network(mcc, mnc),
+                max_price=max_price,
             )
         )
     }
@@ -56,7 +60,7 @@ def elsewhere(taken_by: Mapping[uuid.UUID, int]) -> set[uuid.UUID]:
 def unheard(limit: int) -> tuple[int, set[str]]:
     """sent -> queued where no receipt came in time; returns how many were looked at, and the lanes to wake."""
     with transaction.atomic():
-        found = rows(_UNHEARD, {"limit": limit, "most": settings.MAX_ATTEMPTS})
+        found = rows(_UNHEARD, {"limit": limit, "most": json.dumps({lane: depth(lane) for lane in MessageClass})})
         late = {message: (lane, attempt, provider) for message, lane, attempt, provider, may in found if may}
         others = elsewhere({message: provider for message, (_, _, provider) in late.items()})
         _end([message for message, *_ in found if message not in late])
@@ -84,7 +88,7 @@ def unheard(limit: int) -> tuple[int, set[str]]:
 # The accepted attempt counts in the allowance, so that a message goes out by at most so many providers.
 _UNHEARD = """
 SELECT m.id, m.message_class, a.id, a.provider_id,
-  a.id IS NOT NULL AND m.expires_at > clock_timestamp() AND m.spent + 1 < %(most)s
+  a.id IS NOT NULL AND m.expires_at > clock_timestamp() AND m.spent + 1 < (%(most)s::jsonb ->> m.message_class)::int
 FROM messaging_message m LEFT JOIN messaging_attempt a ON a.message_id = m.id AND a.status = 'accepted'
 WHERE m.status = 'sent' AND m.failover_after IS NOT NULL
   AND greatest(m.sent_at, a.finished_at) < clock_timestamp() - m.failover_after * interval '1 second'

@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -33,7 +33,9 @@ from messaging.tally import count_messages
 from providers.health import Board
 from providers.sql import records, rows
 from routing import encoding
-from routing.lcr import candidates
+from routing.lcr import Candidate, candidates
+from routing.networks import Network, resolve
+from routing.prices import plain
 from routing.snapshot import tables
 
 REFUSALS = (InvalidRequest, MissingScope, NoRoute, Suppressed, *quotas.REFUSALS)  # of one message
@@ -61,6 +63,7 @@ class Prepared:
     sender: str
     cost: Decimal
     currency: str
+    network: Network
     claim: Claim | None = None
 
 
@@ -162,12 +165,19 @@ def _accept(requests: Sequence[Request], rooms: Rooms) -> list[Stored | Answer |
     results: dict[int, Stored | Answer | Refusal] = {}
     waiting: list[tuple[int, Prepared]] = []
     claims: dict[int, Claim] = {}
+    read: dict[int, Draft] = {}
     for index, request in enumerate(requests):
         try:
-            claim = claim_of(request.caller, "message", request.data, request.key)
-            if claim:
+            if claim := claim_of(request.caller, "message", request.data, request.key):
                 claims[index] = claim
-            waiting.append((index, prepare(request.caller, drafts.read(request.data), claim)))
+            read[index] = drafts.read(request.data)
+        except Refusal as refusal:
+            results[index] = refusal
+    located = _networks(read.values())
+    for index, draft in read.items():
+        try:
+            network = located.get(draft.msisdn)
+            waiting.append((index, prepare(requests[index].caller, draft, network, claims.get(index))))
         except Refusal as refusal:
             results[index] = refusal
     while waiting:  # again only where a limit kept some waiting for places that repeats did not need after all
@@ -205,7 +215,14 @@ def _fitting(
     return now, later
 
 
-def prepare(caller: Caller, draft: Draft, claim: Claim | None = None) -> Prepared:
+def _networks(read: Iterable[Draft]) -> Mapping[str, Network]:
+    """The networks of those numbers whose price depends on it: one query for all, and none where there are none."""
+    book = tables.get()
+    asked = {draft.msisdn for draft in read if book.network_matters(draft.country)}
+    return resolve(asked) if asked else {}
+
+
+def prepare(caller: Caller, draft: Draft, network: Network | None = None, claim: Claim | None = None) -> Prepared:
     """Fills in text, segments, sender and price. Raises Refusal."""
     if draft.message_class == MessageClass.OTP and "otp" not in caller.scopes:
         raise MissingScope("Messages of class otp need the scope otp.")
@@ -213,12 +230,18 @@ def prepare(caller: Caller, draft: Draft, claim: Claim | None = None) -> Prepare
     if draft.template:
         text = texts.render(client=caller.slug, name=draft.template, locale=draft.locale, params=draft.params)
     measured = encoding.measure(draft.sample or text)
+    if not draft.renderer:
+        written = encoding.write(text, caller.transliteration)
+        text, measured = written.text, written.encoding
     if not text.strip() or measured.segments > MAX_SEGMENTS:  # a template becomes that by its parameters
         error = ("too_long", f"At most {MAX_SEGMENTS} segments.") if text.strip() else ("empty", "The text is empty.")
         raise InvalidRequest(errors=(FieldError("params", *error),))
     sender = draft.sender or caller.sender
+    book = tables.get()
+    if network is None:
+        network = book.plan.of(draft.msisdn)
     found = candidates(
-        tables.get(),
+        book,
         Board(),  # a breaker that is open now may be closed when the message leaves
         msisdn=draft.msisdn,
         country=draft.country,
@@ -227,10 +250,12 @@ def prepare(caller: Caller, draft: Draft, claim: Claim | None = None) -> Prepare
         client=caller.slug,
         sender=sender,
         at=datetime.now(UTC),
+        network=network,
+        max_price=draft.max_price,
     )
     best = next((candidate for candidate in found if candidate.usable), None)
     if best is None or best.total is None:
-        raise NoRoute(f"There is no provider with a price for {draft.country}.")
+        raise NoRoute(_nobody(draft, found))
     return Prepared(
         id=uuid7(),
         client_id=caller.id,
@@ -241,8 +266,17 @@ def prepare(caller: Caller, draft: Draft, claim: Claim | None = None) -> Prepare
         sender=sender,
         cost=best.total,
         currency=best.currency,
+        network=network,
         claim=claim,
     )
+
+
+def _nobody(draft: Draft, found: Sequence[Candidate]) -> str:
+    if any(candidate.reason == "above_max_price" for candidate in found):
+        return "Every provider that could take it costs more than max_price."
+    if all(candidate.reason == "no_price" for candidate in found):
+        return f"There is no provider with a price for {draft.country}."
+    return f"No provider may take it to {draft.country} now; POST /api/v1/quotes says why not."
 
 
 def _insert(batch: Sequence[Prepared]) -> list[Stored | Refusal]:
@@ -286,6 +320,9 @@ def _record(item: Prepared) -> dict[str, Any]:
         "renderer": item.draft.renderer,
         "tried": item.draft.tried,
         "failover": item.draft.failover_after,
+        "max_price": item.draft.max_price,
+        "mcc": item.network.mcc,
+        "mnc": item.network.mnc,
     }
     if item.claim:
         record |= {"key": item.claim.key, "fingerprint": item.claim.fingerprint.hex(), "answer": _known(item)}
@@ -308,7 +345,7 @@ WITH r AS (
     jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, client_id uuid, class text, "to" text, country text,
     sender text, text text, encoding text, segments int, template text, locale text, reference text, metadata jsonb,
     cost numeric, currency text, send_at timestamptz, validity int, renderer text, tried bigint[], failover int,
-    key text, fingerprint text, answer jsonb)
+    max_price numeric, mcc text, mnc text, key text, fingerprint text, answer jsonb)
 ), kept AS (
   INSERT INTO messaging_idempotencykey (client_id, key, fingerprint, status, body, expires_at)
   SELECT r.client_id, r.key, decode(r.fingerprint, 'hex'), 202, r.answer || jsonb_build_object(
@@ -320,11 +357,11 @@ WITH r AS (
 ), m AS (
   INSERT INTO messaging_message (id, client_id, status, message_class, "to", country, sender, text, encoding, segments,
     template, locale, reference, metadata, estimated_cost, currency, send_at, not_before, expires_at, sequence,
-    created_at, renderer, tried, failover_after)
+    created_at, renderer, tried, failover_after, max_price, mcc, mnc)
   SELECT r.id, r.client_id, CASE WHEN r.later THEN 'scheduled' ELSE 'queued' END, r.class, r."to", r.country,
     r.sender, r.text, r.encoding, r.segments, r.template, r.locale, r.reference, r.metadata, r.cost, r.currency,
     CASE WHEN r.later THEN r.send_at END, r.due, r.ends, 1, r.now, r.renderer,
-    r.tried, r.failover
+    r.tried, r.failover, r.max_price, r.mcc, r.mnc
   FROM r WHERE NOT r.suppressed AND (r.key IS NULL OR r.id::text IN (SELECT id FROM kept))
   RETURNING *
 ), tallied AS ({count_messages(_NEW)}
@@ -354,7 +391,7 @@ def _known(prepared: Prepared) -> dict[str, Any]:
         "sender": prepared.sender,
         "encoding": prepared.encoding,
         "segments": prepared.segments,
-        "estimated_cost": {"amount": str(prepared.cost), "currency": prepared.currency},
+        "estimated_cost": {"amount": plain(prepared.cost), "currency": prepared.currency},
         "reference": draft.reference,
         "metadata": dict(draft.metadata),
         "possible_duplicate": False,

@@ -8,6 +8,7 @@ import platform
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from django.conf import settings
 from prometheus_client import CollectorRegistry
@@ -23,8 +24,10 @@ from messaging import figures, heartbeats, tally
 from messaging.states import MessageClass, Status
 from messaging.tally import ATTEMPT, BOUNDS, MESSAGE, UNTIMED, WEBHOOK, Counted
 from messaging.webhooks import figures as webhooks
-from providers.models import Provider, ProviderHealth
+from providers.models import Provider, ProviderBalance, ProviderHealth
 from providers.sql import rows
+from routing import rates
+from routing.snapshot import tables
 
 COUNTED = 10_000  # more than that is shown as one more: a scrape costs the same when something piles up
 State = ProviderHealth.State
@@ -196,6 +199,25 @@ def _providers(providers: dict[int, Provider]) -> Iterator[Metric]:
         enabled.add_metric((provider.slug,), provider.enabled)
     yield breaker
     yield enabled
+    yield from _money(providers)
+
+
+def _money(providers: dict[int, Provider]) -> Iterator[Metric]:
+    balance = GaugeMetricFamily(
+        "messaging_provider_balance", "What was left on the account when last asked.", labels=("provider", "currency")
+    )
+    for row in ProviderBalance.objects.exclude(amount=None):
+        if row.provider_id in providers:
+            balance.add_metric((providers[row.provider_id].slug, row.currency), float(row.amount or 0))
+    age = GaugeMetricFamily(
+        "messaging_exchange_rate_age_seconds",
+        "How old the rate is of each currency that prices are in; infinite without one.",
+        labels=("currency",),
+    )
+    for currency, old in rates.ages(tables.get(), datetime.now(UTC)).items():
+        age.add_metric((currency,), old.total_seconds() if old else float("inf"))
+    yield balance
+    yield age
 
 
 def _waiting() -> Iterator[Metric]:

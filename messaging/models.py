@@ -19,6 +19,7 @@ from messaging.states import AttemptStatus, MessageClass, Status
 from messaging.tally import Tally, TallyDelta  # noqa: F401  Django looks for models here
 from messaging.webhook_models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookReplay  # noqa: F401
 from providers.models import Provider
+from routing import encoding
 
 SCOPES = ("send", "otp", "read", "webhooks")
 E164 = RegexValidator(r"^\+[1-9][0-9]{6,14}\Z", "E.164 with the plus.")
@@ -60,6 +61,15 @@ class Client(models.Model):
         blank=True,
         validators=[MinValueValidator(1)],
         help_text="Messages per day (UTC) that are accepted at most. No limit when empty.",
+    )
+    transliteration = models.CharField(
+        max_length=12,
+        blank=True,
+        default="typographic",
+        db_default="typographic",
+        choices=[(word, word) for word in encoding.LEVELS],
+        help_text="What may be written otherwise where a text then needs fewer segments: typographic quotes and "
+        "dashes, Cyrillic letters as well, or nothing when empty.",
     )
     kafka_enabled = models.BooleanField(
         "Kafka", default=False, db_default=False, help_text="May send commands to the topic, under its slug as source."
@@ -134,6 +144,9 @@ class Message(models.Model):
     metadata = models.JSONField(default=dict, db_default={})
     estimated_cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
     currency = models.CharField(max_length=3, blank=True, db_default="")
+    max_price = models.DecimalField(max_digits=12, decimal_places=6, null=True)  # of all of it, in REPORTING_CURRENCY
+    mcc = models.CharField("MCC", max_length=3, blank=True, db_default="")  # empty while the network is not known
+    mnc = models.CharField("MNC", max_length=3, blank=True, db_default="")
 
     send_at = models.DateTimeField(null=True)  # not to be sent before, as the client asked
     not_before = models.DateTimeField()  # when it is due, while queued or scheduled
@@ -211,6 +224,7 @@ class Attempt(models.Model):
     error_detail = models.CharField(max_length=200, blank=True, db_default="")
     provider_reference = models.CharField(max_length=100, blank=True, db_default="")
     price = models.DecimalField(max_digits=12, decimal_places=6, null=True)  # per segment, by our book
+    price_delivered = models.DecimalField(max_digits=12, decimal_places=6, default=0, db_default=0)  # ... of it, then
     # Of the whole, once it was taken or may have been; the provider's word wins over our book.
     cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
     currency = models.CharField(max_length=3, blank=True, db_default="")
@@ -266,6 +280,8 @@ class Receipt(models.Model):
     cost = models.DecimalField(max_digits=14, decimal_places=6, null=True)
     currency = models.CharField(max_length=3, blank=True, db_default="")
     segments = models.PositiveSmallIntegerField(null=True)
+    mcc = models.CharField("MCC", max_length=3, blank=True, db_default="")
+    mnc = models.CharField("MNC", max_length=3, blank=True, db_default="")
     occurred_at = models.DateTimeField(null=True)
     received_at = models.DateTimeField()
     raw = models.JSONField(default=dict)

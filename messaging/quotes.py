@@ -1,14 +1,11 @@
 """What would a message cost, and who would carry it right now? Nothing is stored."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from messaging import drafts
 from messaging.clients import Caller
-from providers import health
-from routing import encoding
-from routing.lcr import Candidate, candidates
-from routing.snapshot import tables
+from messaging.explain import Explained, Transliteration, explain, reason
+from routing.lcr import Candidate
 
 
 def quote(caller: Caller, data: Any) -> dict[str, Any]:
@@ -17,24 +14,38 @@ def quote(caller: Caller, data: Any) -> dict[str, Any]:
     Raises InvalidRequest. A destination that nobody carries is an answer as well: every candidate has a reason.
     """
     draft = drafts.read_quote(data)
-    measured = encoding.measure(draft.text)
-    found = candidates(
-        tables.get(),
-        health.board(),
-        msisdn=draft.msisdn,
-        country=draft.country,
-        segments=measured.segments,
-        message_class=draft.message_class,
-        client=caller.slug,
-        sender=draft.sender or caller.sender,
-        at=datetime.now(UTC),
+    return _body(
+        explain(
+            msisdn=draft.msisdn,
+            country=draft.country,
+            text=draft.text,
+            message_class=draft.message_class,
+            client=caller.slug,
+            sender=draft.sender or caller.sender,
+            level=caller.transliteration,
+            max_price=draft.max_price,
+        )
     )
+
+
+def _body(found: Explained) -> dict[str, Any]:
     return {
-        "country": draft.country,
-        "encoding": measured.name,
-        "segments": measured.segments,
-        "candidates": [_candidate(candidate) for candidate in found],
+        "country": found.country,
+        "network": str(found.network) if found.network.mcc else None,
+        "encoding": found.encoding,
+        "segments": found.segments,
+        "transliteration": _transliteration(found.transliteration),
+        "rules": list(found.rules),
+        "chosen": found.chosen.slug if found.chosen else None,
+        "candidates": [_candidate(candidate) for candidate in found.candidates],
     }
+
+
+def _transliteration(found: Transliteration | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    segments = {"segments_before": found.before, "segments_after": found.after}
+    return {"level": found.level, "applied": found.applied, **segments}
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
@@ -44,6 +55,8 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
         "currency": candidate.currency,
         "total": None if candidate.total is None else str(candidate.total),
     }
-    if reason := candidate.reason or (candidate.blocked and "breaker_open"):
-        told["reason"] = reason
+    if candidate.quote is not None:
+        told["by"] = candidate.by
+    if why := reason(candidate):
+        told["reason"] = why
     return told

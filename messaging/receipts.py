@@ -12,18 +12,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 
 from messaging import failover
 from messaging.errors import UnknownObject
 from messaging.models import Message, Suppression
 from messaging.moves import Locked, Move
+from messaging.planning import depth
 from messaging.states import LIFTED_BY_DELIVERY, AttemptStatus, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.outcomes import ReceiptStatus
 from providers.sql import records, rows
 from providers.types import ParsedReceipt, Webhook
+from routing import networks
 from routing.snapshot import tables
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ def store_each(receipts: Sequence[tuple[int, ParsedReceipt]]) -> int:
             "cost": receipt.price,
             "currency": receipt.currency[:3],
             "segments": receipt.segments,
+            "mcc": receipt.mcc,
+            "mnc": receipt.mnc,
             "occurred_at": receipt.occurred_at,
             "raw": receipt.raw,
         }
@@ -92,13 +95,14 @@ def store_each(receipts: Sequence[tuple[int, ParsedReceipt]]) -> int:
     stored = rows(
         """
         INSERT INTO messaging_receipt (provider_id, dedupe_key, our_reference, provider_reference, status,
-          provider_status, error_code, opted_out, cost, currency, segments, occurred_at, raw, received_at, apply_at)
+          provider_status, error_code, opted_out, cost, currency, segments, mcc, mnc, occurred_at, raw, received_at,
+          apply_at)
         SELECT r.provider_id, r.dedupe_key, r.our_reference, r.provider_reference, r.status, r.provider_status,
-          r.error_code, r.opted_out, r.cost, r.currency, r.segments, r.occurred_at, r.raw,
+          r.error_code, r.opted_out, r.cost, r.currency, r.segments, r.mcc, r.mnc, r.occurred_at, r.raw,
           clock_timestamp(), clock_timestamp()
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(provider_id bigint, dedupe_key bytea, our_reference uuid,
           provider_reference text, status text, provider_status text, error_code text, opted_out bool, cost numeric,
-          currency text, segments int, occurred_at timestamptz, raw jsonb)
+          currency text, segments int, mcc text, mnc text, occurred_at timestamptz, raw jsonb)
         ORDER BY r.dedupe_key
         ON CONFLICT (dedupe_key) DO NOTHING RETURNING id""",
         {"rows": records(values)},
@@ -146,7 +150,8 @@ def apply_early(attempts: Collection[tuple[int, uuid.UUID, uuid.UUID, uuid.UUID]
 
 
 _COLUMNS = """id, provider_id, our_reference, provider_reference, status, error_code, opted_out, cost, currency,
-    segments, coalesce(occurred_at, received_at), tries, received_at < clock_timestamp() - interval '72 hours'"""
+    segments, coalesce(occurred_at, received_at), tries, received_at < clock_timestamp() - interval '72 hours',
+    mcc, mnc"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,8 @@ class _Receipt:
     at: Any
     tries: int
     hopeless: bool
+    mcc: str
+    mnc: str
 
 
 @dataclass(slots=True)
@@ -243,6 +250,7 @@ def _apply(
     Message.objects.transition(moves.values())
     opted_out = [attempt_of[r.id][1] for r in receipts if r.opted_out and r.id in attempt_of]
     suppress(opted_out, source="receipt")
+    _locate([(attempt_of[r.id][1], r.mcc, r.mnc) for r in receipts if r.mcc and r.id in attempt_of])
     return {locked[message].message_class for message, move in moves.items() if move.to == Status.QUEUED}
 
 
@@ -258,7 +266,7 @@ def _refused(
         if receipt.status not in (ReceiptStatus.UNDELIVERED, ReceiptStatus.EXPIRED) or receipt.id not in attempt_of:
             continue
         attempt, message = attempts[attempt_of[receipt.id][0]], locked[attempt_of[receipt.id][1]]
-        allowed = message.fails_over and not message.overdue and message.spent + 1 < settings.MAX_ATTEMPTS
+        allowed = message.fails_over and not message.overdue and message.spent + 1 < depth(message.message_class)
         if allowed and attempt.status == AttemptStatus.ACCEPTED and not receipt.opted_out:
             found[message.id] = receipt.provider_id
     return found
@@ -324,8 +332,14 @@ def _save(attempts: dict[uuid.UUID, _Attempt], done: list[dict[str, Any]]) -> No
             UPDATE messaging_attempt a SET
               status = coalesce(r.status, a.status), receipt_status = coalesce(r.receipt_status, a.receipt_status),
               receipt_at = coalesce(r.receipt_at, a.receipt_at),
-              cost = coalesce(r.cost, a.cost,
-                CASE WHEN r.status IS NOT NULL THEN a.price * coalesce(r.segments, a.segments) END),
+              cost = coalesce(r.cost,
+                -- What is due on delivery comes on top of what our book has said for the submit.
+                CASE WHEN r.receipt_status = 'delivered' AND a.price_delivered > 0
+                  AND (a.cost IS NULL AND r.status IS NOT NULL OR a.cost = (a.price - a.price_delivered) * a.segments)
+                  THEN a.price * coalesce(r.segments, a.segments) END,
+                a.cost,
+                CASE WHEN r.status IS NOT NULL
+                  THEN (a.price - a.price_delivered) * coalesce(r.segments, a.segments) END),
               currency = coalesce(r.currency, a.currency), segments = coalesce(r.segments, a.segments),
               error_code = coalesce(r.error_code, a.error_code),
               finished_at = coalesce(a.finished_at, clock_timestamp()),
@@ -346,6 +360,19 @@ def _save(attempts: dict[uuid.UUID, _Attempt], done: list[dict[str, Any]]) -> No
         WHERE t.id = r.id""",
         {"rows": records(done)},
     )
+
+
+def _locate(told: Collection[tuple[uuid.UUID, str, str]]) -> None:
+    """The provider knows the network of these numbers: their messages have it, and the next ones are priced by it."""
+    if told:
+        found = rows(
+            """
+            UPDATE messaging_message m SET mcc = r.mcc, mnc = r.mnc
+            FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, mcc text, mnc text)
+            WHERE m.id = r.id RETURNING m."to", m.mcc, m.mnc""",
+            {"rows": records({"id": message, "mcc": mcc, "mnc": mnc} for message, mcc, mnc in dict.fromkeys(told))},
+        )
+        networks.remember(networks.Seen(*row) for row in found)
 
 
 def suppress(message_ids: Collection[uuid.UUID], *, source: str) -> None:

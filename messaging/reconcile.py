@@ -20,6 +20,7 @@ from messaging import submissions
 from messaging.apart import settle_apart
 from messaging.models import Message
 from messaging.moves import Locked, Move
+from messaging.planning import depth
 from messaging.receipts import CLOSES, suppress
 from messaging.rendering import Asked, render
 from messaging.states import AttemptStatus, MessageClass, Status
@@ -331,7 +332,8 @@ def _undecided(doubt: Doubt, route: Route | None, answer: Answer, message: Locke
     can_ask = route is not None and (route.resolve in (Resolve.LOOKUP, Resolve.LIST) or _may_repost(doubt, route))
     grace = settings.RECEIPT_GRACE_OTP if doubt.otp else settings.RECEIPT_GRACE
     # Nobody would send the last of the allowance again, nor a code that is not wanted any more: not superseded.
-    again_allowed = doubt.otp and doubt.left > 0 and bool(doubt.text) and message.spent + 1 < settings.MAX_ATTEMPTS
+    wanted = doubt.otp and doubt.left > 0 and bool(doubt.text)
+    again_allowed = wanted and message.spent + 1 < depth(message.message_class)
     if again_allowed and doubt.age >= grace:
         again = Move(
             doubt.message_id,
@@ -384,7 +386,8 @@ def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
           resolve_at = clock_timestamp() + r.again * interval '1 second',
           error_code = CASE WHEN r.error_code <> '' OR r.status = 'accepted' THEN r.error_code ELSE a.error_code END,
           provider_reference = coalesce(r.provider_reference, a.provider_reference),
-          cost = CASE WHEN r.status NOT IN ('unknown', 'not_sent') THEN coalesce(r.cost, a.price * a.segments) END,
+          cost = CASE WHEN r.status NOT IN ('unknown', 'not_sent') THEN coalesce(r.cost, a.segments * (a.price -
+            CASE WHEN r.status = 'delivered' THEN 0 ELSE a.price_delivered END)) END,
           finished_at = CASE WHEN r.status = 'unknown' THEN a.finished_at ELSE clock_timestamp() END
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, again float8, in_vain bool,
           not_found int, error_code text, provider_reference text, cost numeric)

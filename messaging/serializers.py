@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from messaging.models import Attempt, Message, rfc3339
+from routing.prices import plain
 
 
 def message_body(message: Message) -> dict[str, Any]:
@@ -18,6 +19,7 @@ def message_body(message: Message) -> dict[str, Any]:
         "encoding": message.encoding,
         "segments": message.segments,
         "estimated_cost": {"amount": str(message.estimated_cost), "currency": message.currency},
+        "max_price": None if message.max_price is None else plain(message.max_price),
         "reference": message.reference,
         "metadata": message.metadata,
         "error_code": message.error_code,

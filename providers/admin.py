@@ -82,17 +82,23 @@ def credentials_fault(provider: Provider) -> str:
 
 @admin.register(Provider)
 class ProviderAdmin(ModelAdmin):
-    list_display = ("slug", "name", "adapter", "state", "breakers", "rate", "credentials_status")
+    list_display = ("slug", "name", "adapter", "state", "breakers", "rate", "balance_now", "credentials_status")
     list_filter = ("enabled", "adapter")
     search_fields = ("slug", "name")
     actions = None
     actions_detail = ("enable", "disable", "close_breaker")
     account = ("slug", "name", "adapter", "base_url", "sender")
     capability = ("rate", "resolve", "lag")
+    money = ("balance_floor", "balance_warning")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Provider]:
         troubled = ProviderHealth.objects.exclude(state="closed", failures=0, window_failed=0).order_by("country")
-        return super().get_queryset(request).prefetch_related(Prefetch("health", troubled, "troubled"))
+        return (
+            super()
+            .get_queryset(request)
+            .select_related("balance")
+            .prefetch_related(Prefetch("health", troubled, "troubled"))
+        )
 
     def get_form(self, request: HttpRequest, obj: Provider | None = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, form=form_for(obj) if obj else ProviderForm, **kwargs)
@@ -105,11 +111,12 @@ class ProviderAdmin(ModelAdmin):
             (None, {"fields": ("state", *self.account)}),
             ("Credentials (written, never shown)", {"fields": ("credentials_status", *names)}),
             ("Throughput and certainty", {"fields": self.capability}),
+            ("Balance", {"fields": ("balance_now", *self.money)}),
             ("Health", {"fields": ("health_table", "throughput_now")}),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Provider | None = None) -> tuple[str, ...]:
-        shown = ("state", "credentials_status", "health_table", "throughput_now")
+        shown = ("state", "credentials_status", "balance_now", "health_table", "throughput_now")
         return (*shown, "slug", "adapter") if obj else shown
 
     def has_delete_permission(self, request: HttpRequest, obj: Provider | None = None) -> bool:
@@ -190,6 +197,18 @@ class ProviderAdmin(ModelAdmin):
             return badge("closed")
         where = ", ".join(row.country or "all countries" for row in opened[:5]) + (" …" if len(opened) > 5 else "")
         return badge(f"{opened[0].state}: {where}")
+
+    @admin.display(description="Balance")
+    def balance_now(self, provider: Provider) -> SafeString | str:
+        balance = getattr(provider, "balance", None)
+        if balance is None or balance.amount is None:
+            return f"not known: {balance.fault}" if balance and balance.fault else "-"
+        told = f"{balance.amount:,.2f} {balance.currency}"
+        if balance.closes:
+            return badge(f"{told}: nothing is sent", "danger")
+        if balance.warns:
+            return badge(f"{told}: low", "warning")
+        return f"{told}, at {_moment(balance.fetched_at)}"
 
     @admin.display(description="Credentials")
     def credentials_status(self, provider: Provider) -> SafeString:

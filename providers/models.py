@@ -51,6 +51,16 @@ class Provider(models.Model):
         validators=[MinValueValidator(0), MaxValueValidator(86_400)],
         help_text="Seconds until its look-up surely shows an accepted submit, as measured.",
     )
+    balance_floor = models.DecimalField(
+        max_digits=14,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        help_text="Nothing is sent by it while its account holds less, in the account's currency. Never when empty.",
+    )
+    balance_warning = models.DecimalField(
+        max_digits=14, decimal_places=4, null=True, blank=True, help_text="Staff are warned below it."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -132,6 +142,31 @@ class ProviderThroughput(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider_id}"
+
+
+class ProviderBalance(models.Model):
+    """What was left on the account when it was last asked (balances.py)."""
+
+    provider = models.OneToOneField(Provider, on_delete=models.CASCADE, primary_key=True, related_name="balance")
+    amount = models.DecimalField(max_digits=18, decimal_places=6, null=True)
+    currency = models.CharField(max_length=3, blank=True)
+    fetched_at = models.DateTimeField(null=True)
+    fault = models.CharField(max_length=80, blank=True)  # of the last question
+    asked_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.provider_id} {self.amount} {self.currency}"
+
+    @property
+    def closes(self) -> bool:
+        """Its provider carries nothing: less is left than staff want to be left."""
+        floor = self.provider.balance_floor
+        return floor is not None and self.amount is not None and self.amount < floor
+
+    @property
+    def warns(self) -> bool:
+        below = self.provider.balance_warning
+        return below is not None and self.amount is not None and self.amount < below
 
 
 class Version(models.Model):

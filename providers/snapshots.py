@@ -25,11 +25,17 @@ class Snapshot(Generic[T]):
         self._lock = threading.Lock()
         self._version: tuple[int, ...] | None = None
         self._checked_at = 0.0
+        self._ready = False
         self._value: T
 
     def get(self, *, fresh: bool = False) -> T:
         """`fresh` reads the version row now, for a caller that misses something it was just told of."""
-        if fresh or self._version is None or time.monotonic() - self._checked_at > settings.SNAPSHOT_MAX_AGE:
+        if (
+            fresh
+            or self._version is None
+            or self._ready
+            or time.monotonic() - self._checked_at > settings.SNAPSHOT_MAX_AGE
+        ):
             self._renew()
         return self._value
 
@@ -44,12 +50,17 @@ class Snapshot(Generic[T]):
                 {"topics": self._topics},
             )
             version = tuple(number for _, number in found)
-            if version != self._version:
+            ready, self._ready = self._ready, False
+            if ready or version != self._version:
                 self._value = self._load()
                 self._version = version
             self._checked_at = time.monotonic()
         finally:
             self._lock.release()
+
+    def soon(self) -> None:
+        """The next `get` loads again: a part that takes long has been prepared aside. For any thread."""
+        self._ready = True
 
     def forget(self) -> None:
         self._version = None

@@ -81,6 +81,14 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
+class Balance:
+    """What is left on an account."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
 class ParsedReceipt:
     """One receipt in our words. `raw` is what we keep: redacted by the adapter, no text and no number."""
 
@@ -94,6 +102,8 @@ class ParsedReceipt:
     price: Decimal | None = None
     currency: str = ""
     segments: int | None = None
+    mcc: str = ""  # the network that the number is in, where the provider says it
+    mnc: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
@@ -18,8 +19,11 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, FieldTextFilter,
 from unfold.decorators import action
 
 from providers.pages import LongList, badge, change_url, confirmed
-from routing import books
+from routing import books, order_admin, rates
 from routing.models import ExchangeRate, Price, PriceList
+from routing.snapshot import tables
+
+__all__ = ["order_admin"]  # which registers the models of the order
 
 
 @admin.register(PriceList)
@@ -191,6 +195,11 @@ class ExchangeRateAdmin(ModelAdmin):
     search_fields = ("currency",)
     ordering = ("currency", "-valid_from")
     actions = None
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        for text in rates.stale(tables.get(), timezone.now()):
+            messages.warning(request, f"{text[0].upper()}{text[1:]}.")
+        return super().changelist_view(request, extra_context)
 
 
 def _editable(price: Price | None) -> bool:

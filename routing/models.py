@@ -139,3 +139,12 @@ class Quality(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour:%Y-%m-%d %H:00} {self.provider_id} {self.country} {self.converted} of {self.attempts}"
+
+
+from routing.order_models import (  # noqa: E402, F401  Django looks for models here
+    Network,
+    NetworkPrefix,
+    NetworkSighting,
+    Rule,
+    SenderRegistration,
+)

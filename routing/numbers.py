@@ -65,6 +65,12 @@ def number_type(msisdn: str) -> NumberType:
     return _TYPES[phonenumbers.number_type(phonenumbers.parse(msisdn))]
 
 
+def example(country: str) -> str:
+    """A mobile number that belongs to nobody, for a question about a country; "" where the library knows none."""
+    found = phonenumbers.example_number_for_type(country, phonenumbers.PhoneNumberType.MOBILE)
+    return phonenumbers.format_number(found, phonenumbers.PhoneNumberFormat.E164) if found else ""
+
+
 def mask(msisdn: str) -> str:
     """The first four characters and the last three: what logs, events and pages may show."""
     if len(msisdn) < 9:

@@ -19,7 +19,7 @@ from config.local.postgres import die_with_parent
 from messaging import authentication, clients, quotas, texts
 from messaging.clients import issue_key
 from providers import health
-from routing import snapshot
+from routing import networks, snapshot
 from tests.factories import ClientFactory
 from tests.kafka import Kafka
 from tests.kafka.server import Server, server_or_skip
@@ -33,7 +33,15 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(autouse=True)
 def _fresh_tables():
     """A test must not see the providers, keys and breakers of the one before."""
-    for table in (snapshot.tables, clients.keys, clients.sources, texts.edited, profiles.profiles, countries.rules):
+    for table in (
+        snapshot.tables,
+        networks.plan,
+        clients.keys,
+        clients.sources,
+        texts.edited,
+        profiles.profiles,
+        countries.rules,
+    ):
         table.forget()
     health.forget()
     quotas.forget()
@@ -74,7 +82,9 @@ def client_row(db):
 
 def caller_for(client):
     limits = (client.rate_limit, client.daily_quota)
-    return clients.Caller(client.pk, client.slug, client.sender, frozenset(client.scopes), *limits)
+    return clients.Caller(
+        client.pk, client.slug, client.sender, frozenset(client.scopes), *limits, client.transliteration
+    )
 
 
 @pytest.fixture

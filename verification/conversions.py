@@ -69,6 +69,8 @@ class Handed:
     cost: Decimal | None
     currency: str
     generation: int | None
+    mcc: str = ""  # empty while the network is not known
+    mnc: str = ""
 
     @property
     def handed_over(self) -> bool:
@@ -112,8 +114,10 @@ def _attempts(challenges: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, list[Handed
     found: dict[uuid.UUID, list[Handed]] = defaultdict(list)
     for challenge, *attempt in rows(
         """
-        SELECT m.challenge_id, a.provider_id, a.status, a.receipt_status, a.started_at, a.cost, a.currency, g.generation
+        SELECT m.challenge_id, a.provider_id, a.status, a.receipt_status, a.started_at, a.cost, a.currency,
+          g.generation, t.mcc, t.mnc
         FROM verification_codemessage m JOIN messaging_attempt a USING (message_id)
+        JOIN messaging_message t ON t.id = m.message_id
         LEFT JOIN verification_codeattempt g ON g.attempt_id = a.id
         WHERE m.challenge_id = ANY(%(ids)s)""",
         {"ids": list(challenges)},
@@ -143,6 +147,8 @@ def samples(challenge: Closed, attempts: Iterable[Handed]) -> list[Sample]:
                 # A code that came back has arrived, whatever the receipt says.
                 delivered=attempt.delivered or converted is True,
                 converted=converted,
+                mcc=attempt.mcc,
+                mnc=attempt.mnc,
             )
         )
     return found

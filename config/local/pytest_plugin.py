@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "BROKER_URL": "stub://",
     "CREDENTIALS_KEYS": "1:" + base64.b64encode(bytes(32)).decode(),
     "OTP_KEYS": "1:" + base64.b64encode(bytes(range(32))).decode(),
+    "NETWORKS_KEY": "tests-only",
     "DEBUG": "false",
     "HTTPS": "false",
 }

@@ -43,6 +43,7 @@ class Secrets:
     secret_key: str
     credentials_key: str
     otp_key: str
+    networks_key: str
     database_password: str
     admin_password: str
     api_key: str
@@ -182,6 +183,7 @@ def environment(
         "SECRET_KEY": known.secret_key,
         "CREDENTIALS_KEYS": f"1:{known.credentials_key}",
         "OTP_KEYS": f"1:{known.otp_key}",
+        "NETWORKS_KEY": known.networks_key,
         "PUBLIC_URL": f"http://127.0.0.1:{web_port}",
         "DEBUG": "true",
         "LOG_FORMAT": "console",
@@ -214,8 +216,8 @@ def load_secrets(path: Path) -> Secrets:
     """Raises LocalError where the file is there and is not as it was written."""
     if path.exists():
         try:
-            # A checkout of a version without it is given one for good.
-            known = Secrets(**{"otp_key": new_key(), **json.loads(path.read_text())})
+            # A checkout of a version without them is given them for good.
+            known = Secrets(**{"otp_key": new_key(), "networks_key": new_key(), **json.loads(path.read_text())})
             if all(isinstance(value, str) and value for value in asdict(known).values()):
                 write_private(path, json.dumps(asdict(known), indent=2) + "\n")
                 return known
@@ -227,6 +229,7 @@ def load_secrets(path: Path) -> Secrets:
         secret_key=secrets.token_urlsafe(50),
         credentials_key=new_key(),
         otp_key=new_key(),
+        networks_key=new_key(),
         database_password=secrets.token_hex(16),
         admin_password=secrets.token_urlsafe(12),
         api_key=f"mx_live_{key_id}_{secrets.token_urlsafe(32)}",

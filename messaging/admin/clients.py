@@ -97,7 +97,8 @@ class ClientAdmin(ModelAdmin):
     search_fields = ("slug", "name")
     actions = None
     actions_detail = ("create_key",)
-    fields = ("slug", "name", "enabled", "scopes", "sender", "rate_limit", "daily_quota", "kafka_enabled")
+    limits = ("rate_limit", "daily_quota")
+    fields = ("slug", "name", "enabled", "scopes", "sender", "transliteration", *limits, "kafka_enabled")
 
     def get_fields(self, request: HttpRequest, obj: Client | None = None) -> tuple[str, ...]:
         return (*self.fields, "usage", "key_table") if obj else self.fields

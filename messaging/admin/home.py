@@ -66,6 +66,16 @@ GROUPS: list[tuple[str, list[tuple[str, ...]]]] = [
             ("Exchange rates", "currency_exchange", "routing.exchangerate"),
         ],
     ),
+    (
+        "Routing",
+        [
+            ("Explain", "alt_route", "routing.price", "admin:messaging_explain"),
+            ("Routing rules", "rule", "routing.rule"),
+            ("Sender registrations", "badge", "routing.senderregistration"),
+            ("Networks", "lan", "routing.network"),
+            ("Network prefixes", "dialpad", "routing.networkprefix"),
+        ],
+    ),
     ("Staff", [("Users", "person", "auth.user"), ("Groups", "group", "auth.group")]),
 ]
 

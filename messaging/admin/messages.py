@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
 from messaging import staff
-from messaging.admin import timeline
+from messaging.admin import explain, timeline
 from messaging.admin.filters import Country, Since, TriedBy
 from messaging.admin.logs import as_uuid
 from messaging.models import Attempt, Message
@@ -27,7 +27,7 @@ from routing import numbers
 DECIDE = "messaging.decide_held"
 FOUND = 200  # rows that a search shows at most
 #: Label and address of a page that a message belongs to. Apps above this one add theirs.
-LINKS: list[Callable[[Message], tuple[str, str] | None]] = []
+LINKS: list[Callable[[Message], tuple[str, str] | None]] = [explain.link]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ class MessageAdmin(ReadOnly, LongList):
 
     def get_urls(self) -> list[URLPattern]:
         decide = self.admin_site.admin_view(self.decide_view)
+        explained = self.admin_site.admin_view(explain.explain_view)
         return [
+            path("explain/", explained, name="messaging_explain"),
             path("<uuid:message_id>/decide/<slug:verb>/", decide, name="messaging_message_decide"),
             *super().get_urls(),
         ]

@@ -14,8 +14,10 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from messaging.admin.logs import as_uuid
 from messaging.drafts import LOCALE
-from messaging.models import Suppression, Template
+from messaging.explain import examples, transliteration
+from messaging.models import Client, Suppression, Template
 from messaging.texts import PARAMETER, STRAY_BRACE, has_stray_brace
 from providers.pages import LongList
 from routing import numbers
@@ -66,6 +68,7 @@ class TemplateAdmin(ModelAdmin):
         if not (self.has_add_permission(request) or self.has_change_permission(request)):
             raise PermissionDenied
         text = as_sent(request.POST.get("text", ""))
+        level = _level(request.POST.get("client", ""))
         filled = PARAMETER.sub(SAMPLE, text)
         encoding = measure(filled)
         context = {
@@ -76,8 +79,16 @@ class TemplateAdmin(ModelAdmin):
             "sample": len(SAMPLE),
             "odd": list(dict.fromkeys(character for character in filled if character not in BASIC + EXTENSION))[:20],
             "stray": STRAY_BRACE if has_stray_brace(text) else "",
+            "saves": transliteration(filled, level),
+            "costs": examples(filled, level) if filled.strip() and request.user.has_perm("routing.view_price") else [],
         }
         return TemplateResponse(request, "admin/messaging/template_size.fragment.html", context)
+
+
+def _level(client: str) -> str:
+    """The transliteration of the client that the template is for; for everybody's, what a new client has."""
+    row = Client.objects.filter(pk=wanted).first() if (wanted := as_uuid(client)) else None
+    return row.transliteration if row else "typographic"
 
 
 class SuppressionForm(forms.ModelForm):

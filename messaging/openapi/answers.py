@@ -2,7 +2,10 @@
 
 from rest_framework import serializers
 
+from messaging.explain import BREAKER
 from messaging.states import AttemptStatus, MessageClass, Status
+from routing import lcr
+from routing.encoding import LEVELS
 
 #: Why one field of a request is refused.
 FIELD_ERRORS = (
@@ -34,7 +37,7 @@ FIELD_ERRORS = (
     "wrong_type",
 )
 #: Why a provider of a quote is not taken.
-REASONS = ("breaker_open", "credentials_unreadable", "disabled", "misconfigured", "no_exchange_rate", "no_price")
+REASONS = sorted({BREAKER, *lcr.REASONS} - {"already_tried"})
 
 
 class Money(serializers.Serializer):
@@ -53,6 +56,9 @@ class Accepted(serializers.Serializer):
     encoding = serializers.ChoiceField(["gsm7", "ucs2"])
     segments = serializers.IntegerField(min_value=1)
     estimated_cost = Money(help_text="The price of the cheapest provider when it was accepted.")
+    max_price = serializers.CharField(
+        allow_null=True, help_text="The most that it may cost, in the reporting currency; null: anything."
+    )
     reference = serializers.CharField()
     metadata = serializers.DictField(child=serializers.CharField())
     possible_duplicate = serializers.BooleanField(help_text="It may have gone out twice.")
@@ -135,15 +141,31 @@ class QuoteCandidate(serializers.Serializer):
     price = serializers.CharField(allow_null=True, help_text="Per segment.")
     currency = serializers.CharField()
     total = serializers.CharField(allow_null=True, help_text="For the whole text.")
+    by = serializers.CharField(
+        required=False,
+        help_text="What the price is for: `network 255-01`, `prefix 38067`, `mcc 255` or `country UA`; `dearest` of "
+        "the country's networks where the number's is not known.",
+    )
     reason = serializers.ChoiceField(
         [*REASONS], required=False, help_text="Why it is not taken, or only when the others cannot be."
     )
 
 
+class TransliterationAnswer(serializers.Serializer):
+    level = serializers.ChoiceField([*LEVELS], help_text="What is written otherwise.")
+    applied = serializers.BooleanField(help_text="False: it would be, if the client allowed it.")
+    segments_before = serializers.IntegerField(min_value=1)
+    segments_after = serializers.IntegerField(min_value=1)
+
+
 class QuoteAnswer(serializers.Serializer):
     country = serializers.CharField()
+    network = serializers.CharField(allow_null=True, help_text="MCC-MNC; null where it is not known.")
     encoding = serializers.ChoiceField(["gsm7", "ucs2"])
     segments = serializers.IntegerField(min_value=1)
+    transliteration = TransliterationAnswer(allow_null=True, help_text="Null where it saves no segment.")
+    rules = serializers.ListField(child=serializers.CharField(), help_text="The routing rules that match.")
+    chosen = serializers.CharField(allow_null=True, help_text="Who would carry it; null: nobody may.")
     candidates = QuoteCandidate(many=True, help_text="In the order in which a message would be offered to them now.")
 
 

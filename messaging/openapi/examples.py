@@ -32,6 +32,7 @@ ACCEPTED: dict[str, Any] = {
     "encoding": "gsm7",
     "segments": 1,
     "estimated_cost": {"amount": "0.040000", "currency": "EUR"},
+    "max_price": None,
     "reference": "order-4711",
     "metadata": {"corridor": "PL-UA"},
     "possible_duplicate": False,
@@ -101,15 +102,20 @@ MESSAGES: dict[str, Any] = {"results": [MESSAGE], "next_cursor": "AaIEEIUpciGaJy
 QUOTE_REQUEST: dict[str, Any] = {"to": "+380671234567", "text": "Your transfer has arrived."}
 QUOTE: dict[str, Any] = {
     "country": "UA",
+    "network": None,
     "encoding": "gsm7",
     "segments": 1,
+    "transliteration": None,
+    "rules": [],
+    "chosen": "carrier-b",
     "candidates": [
-        {"provider": "carrier-b", "price": "0.050000", "currency": "EUR", "total": "0.050000"},
+        {"provider": "carrier-b", "price": "0.050000", "currency": "EUR", "total": "0.050000", "by": "country UA"},
         {
             "provider": "carrier-a",
             "price": "0.040000",
             "currency": "EUR",
             "total": "0.040000",
+            "by": "country UA",
             "reason": "breaker_open",
         },
         {"provider": "carrier-c", "price": None, "currency": "", "total": None, "reason": "no_price"},

@@ -150,6 +150,10 @@ class QuoteRequest(Strict):
         help_text="With plus and country code. Spaces, hyphens, dots and brackets between digits are dropped.",
     )
     text = Body(required=True, min_length=1, max_length=drafts.MAX_TEXT, help_text="At most 10 segments.")
+    max_price = Text(
+        pattern=drafts.PRICE,
+        help_text="The most that the message may cost, in the reporting currency: no provider above it is taken.",
+    )
     sender = Text(
         pattern=drafts.SENDER,
         help_text="What the handset shows: 1 to 11 characters with a letter among them, or 3 to 15 digits. "

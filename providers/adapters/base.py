@@ -17,7 +17,7 @@ from providers.outcomes import (
     Throttled,
     Undecided,
 )
-from providers.types import Account, HttpRequest, HttpResponse, ParsedReceipt, Submission, Webhook
+from providers.types import Account, Balance, HttpRequest, HttpResponse, ParsedReceipt, Submission, Webhook
 
 # What reading a body of any shape may raise; int() of JSON's 1e999 is an ArithmeticError.
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
@@ -60,6 +60,7 @@ class Adapter:
     resolve: ClassVar[Resolve] = Resolve.NONE
     lag: ClassVar[float] = 0.0  # seconds until a look-up or list surely shows an accepted submit
     window: ClassVar[float] = 0.0  # seconds for which a repeated key is honoured
+    supports_balance: ClassVar[bool] = False
     errors: ClassVar[Mapping[str, Outcome]] = {}  # vendor error code -> what it means
 
     def __init__(self, account: Account) -> None:
@@ -108,6 +109,14 @@ class Adapter:
     def read_found(self, submission: Submission, response: HttpResponse) -> Lookup:
         """Reads a 2xx of the look-up. Any error raised here makes it undecided."""
         raise NotImplementedError(f"{self.slug} has no look-up")
+
+    def build_balance(self) -> HttpRequest:
+        """Asks what is left on the account. Only where `supports_balance`."""
+        raise NotImplementedError(f"{self.slug} tells no balance")
+
+    def read_balance(self, response: HttpResponse) -> Balance:
+        """Reads a 2xx; raises what UNREADABLE names where it tells no balance."""
+        raise NotImplementedError(f"{self.slug} tells no balance")
 
     def verify_receipt(self, webhook: Webhook) -> None:
         """Raises SignatureError. The base refuses all: every adapter must decide."""
@@ -166,6 +175,21 @@ def decimal_or_none(value: object) -> Decimal | None:
     except InvalidOperation:
         return None
     return abs(number) if number.is_finite() else None
+
+
+def balance_of(amount: object, currency: object) -> Balance:
+    """A vendor's balance, which may be below zero. Raises ValueError, ArithmeticError."""
+    number = Decimal(str(amount))
+    word = str(currency)
+    if not number.is_finite() or abs(number) >= 10**12 or not re.fullmatch("[A-Z]{3}", word):
+        raise ValueError("no balance")
+    return Balance(number, word)
+
+
+def network_of(mcc: object, mnc: object) -> tuple[str, str]:
+    """A vendor's MCC and MNC; two empty words for anything that is none."""
+    found = str(mcc), str(mnc)
+    return found if re.fullmatch("[0-9]{3} [0-9]{2,3}", " ".join(found), re.ASCII) else ("", "")
 
 
 def printable(words: object, longest: int = 64) -> str:

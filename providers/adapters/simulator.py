@@ -16,12 +16,14 @@ from providers.adapters.base import (
     Resolve,
     SignatureError,
     UnreadableReceipt,
+    balance_of,
     decimal_or_none,
+    network_of,
     printable,
     rejections,
 )
 from providers.outcomes import Accepted, Found, Lookup, NotFound, Outcome, ReceiptStatus, Rejected, Scope
-from providers.types import HttpRequest, HttpResponse, ParsedReceipt, Submission, Webhook
+from providers.types import Balance, HttpRequest, HttpResponse, ParsedReceipt, Submission, Webhook
 
 TOLERANCE = 300  # seconds between the carrier's clock and ours, both ways
 STATUSES = {
@@ -30,7 +32,7 @@ STATUSES = {
     "undelivered": ReceiptStatus.UNDELIVERED,
     "expired": ReceiptStatus.EXPIRED,
 }
-KEPT = ("id", "reference", "status", "error_code", "at", "price", "currency")
+KEPT = ("id", "reference", "status", "error_code", "at", "price", "currency", "mcc", "mnc")
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -42,6 +44,7 @@ class Simulator(Adapter):
     resolve = Resolve.KEY  # a carrier in mode lookup or none is declared so in its provider row
     lag = 2.0
     window = 86400.0
+    supports_balance = True
     errors: ClassVar[Mapping[str, Outcome]] = {
         **rejections(Scope.ACCOUNT, "bad_token", "out_of_balance"),
         **rejections(Scope.NUMBER, "invalid_number", "blocked"),
@@ -69,8 +72,8 @@ class Simulator(Adapter):
         message = response.json()
         return Accepted(
             provider_reference=_read_id(message["id"]),
-            price=decimal_or_none(message["price"]),
-            currency=printable(message["currency"], 3),
+            price=decimal_or_none(message.get("price")),
+            currency=printable(message.get("currency") or "", 3),
             segments=int(message["segments"]),
         )
 
@@ -88,6 +91,13 @@ class Simulator(Adapter):
         if not ours:
             return NotFound()
         return Found(_read_id(ours[0]["id"]), STATUSES.get(ours[0]["status"], ReceiptStatus.SENT))
+
+    def build_balance(self) -> HttpRequest:
+        return HttpRequest("GET", f"{self.url}/v1/balance", self._authorization())
+
+    def read_balance(self, response: HttpResponse) -> Balance:
+        answer = response.json()
+        return balance_of(answer["balance"], answer["currency"])
 
     def verify_receipt(self, webhook: Webhook) -> None:
         """Signed: hex HMAC-SHA256(token, timestamp + "." + body), the timestamp in seconds since 1970."""
@@ -124,6 +134,7 @@ def _read_receipt(receipt: Mapping[str, Any], our_reference: str) -> ParsedRecei
     if occurred_at.tzinfo is None:
         raise ValueError("a time without a zone")
     reference = printable(receipt["reference"])
+    mcc, mnc = network_of(receipt.get("mcc"), receipt.get("mnc"))
     if our_reference and reference and our_reference != reference:  # the path is not signed, the body is
         raise ValueError("the address and the body name two attempts")
     return ParsedReceipt(
@@ -136,5 +147,7 @@ def _read_receipt(receipt: Mapping[str, Any], our_reference: str) -> ParsedRecei
         occurred_at=occurred_at,
         price=decimal_or_none(receipt.get("price")),
         currency=printable(receipt.get("currency") or "", 3),
+        mcc=mcc,
+        mnc=mnc,
         raw={name: printable(receipt[name]) for name in KEPT if name in receipt},
     )

@@ -14,12 +14,13 @@ from providers.adapters.base import (
     Resolve,
     SignatureError,
     UnreadableReceipt,
+    balance_of,
     decimal_or_none,
     printable,
     rejections,
 )
 from providers.outcomes import Accepted, Found, Lookup, Outcome, ReceiptStatus, Rejected, Scope, Throttled, Undecided
-from providers.types import HttpRequest, HttpResponse, ParsedReceipt, Submission, Webhook
+from providers.types import Balance, HttpRequest, HttpResponse, ParsedReceipt, Submission, Webhook
 
 # twilio.com/docs/api/errors. The 30xxx are words of receipts; a message born dead carries them too.
 ERRORS: dict[str, Outcome] = {
@@ -71,6 +72,7 @@ class Twilio(Adapter):
     resolve = Resolve.LIST
     lag = 15.0
     errors = ERRORS
+    supports_balance = True
 
     def build_send(self, submission: Submission) -> HttpRequest:
         fields = {
@@ -117,6 +119,15 @@ class Twilio(Adapter):
         if len(same) != 1:  # none: it may be late or never come, the list cannot tell
             return Undecided("several_matches" if same else "no_match")
         return Found(_read_sid(same[0]["sid"]), STATUSES.get(same[0]["status"], ReceiptStatus.SENT))
+
+    def build_balance(self) -> HttpRequest:
+        """Not for subaccounts, which have no balance of their own (twilio.com/docs/usage/api/balance)."""
+        url = self._messages().removesuffix("Messages.json") + "Balance.json"
+        return HttpRequest("GET", url, self._authorization())
+
+    def read_balance(self, response: HttpResponse) -> Balance:
+        answer = response.json()
+        return balance_of(answer["balance"], answer["currency"])
 
     def verify_receipt(self, webhook: Webhook) -> None:
         """Signed: the URL, each field and its value by name (twilio.com/docs/usage/webhooks/webhooks-security)."""

@@ -33,20 +33,23 @@ class Receipt:
     error_code: str
     price: str
     delay: float
+    charge: str = "0"  # of the price: what is charged now
+    network: str = ""
 
     def body(self) -> bytes:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return orjson.dumps(
-            {
-                "id": self.id,
-                "reference": self.reference,
-                "status": self.status,
-                "error_code": self.error_code,
-                "at": at,
-                "price": self.price,
-                "currency": self.carrier.config.currency,
-            }
-        )
+        told = {
+            "id": self.id,
+            "reference": self.reference,
+            "status": self.status,
+            "error_code": self.error_code,
+            "at": at,
+        }
+        if self.carrier.config.tells_prices:
+            told |= {"price": self.price, "currency": self.carrier.config.currency}
+        if self.network:
+            told["mcc"], told["mnc"] = self.network.split("-")
+        return orjson.dumps(told)
 
 
 class Carrier:
@@ -69,8 +72,12 @@ class Carrier:
         self._seqs: dict[str, tuple[int, ...]] = {}  # reference -> its accepted entries
         self._statuses: dict[int, str] = {}
         self._prices: dict[tuple[str, int], str | None] = {}
+        self._charged = Decimal(0)
+        self._delivered: set[int] = set()  # that were charged for it
 
     def reset(self) -> None:
+        self._charged = Decimal(0)
+        self._delivered.clear()
         self.plan.reset()
         self.counts.clear()
         self._seqs.clear()
@@ -83,6 +90,9 @@ class Carrier:
             self._remember(entry["reference"], entry["seq"])
         elif entry["event"] == "receipt_sent":
             self.moved(entry["message_seq"], entry["status"])
+        if "charge" in entry and "message_seq" in entry:
+            self._delivered.add(entry["message_seq"])
+        self._charged += Decimal(entry.get("charge", "0"))
 
     def moved(self, seq: int, status: str) -> None:
         """What a look-up shows from now on; a late "sent" does not take "delivered" back."""
@@ -91,14 +101,22 @@ class Carrier:
 
     def handle(self, request: Request) -> Reply:
         path, _, query = request.target.partition("?")
-        if path != "/v1/messages":
+        if path not in ("/v1/messages", "/v1/balance"):
             return refusal("not_found")
         if request.headers.get("authorization") != self._bearer:
             self._write("refused", {"reference": request.headers.get("idempotency-key", "")}, code="bad_token")
             return refusal("bad_token")
+        if path == "/v1/balance":
+            return self._balance() if request.method == "GET" else refusal("method_not_allowed")
         if request.method == "POST":
             return self._submit(request)
         return self._look_up(query) if request.method == "GET" else refusal("method_not_allowed")
+
+    def _balance(self) -> Reply:
+        if self.config.balance is None:
+            return refusal("not_supported")
+        left = str(self.config.balance - self._charged)
+        return Reply(200, orjson.dumps({"balance": left, "currency": self.config.currency}))
 
     def _submit(self, request: Request) -> Reply:
         try:
@@ -125,7 +143,7 @@ class Carrier:
             return None
         first = self._ledger.read(self._seqs[submit.reference][0])
         self._write("replay", submit.entry(), id=first["id"], fault=fault)
-        return acceptance(first)
+        return self._acceptance(first)
 
     def _accept(self, submit: Submit, segments: int, price: str, fault: str) -> bytes:
         entry = submit.entry()
@@ -133,14 +151,28 @@ class Carrier:
         entry["segments"] = segments
         entry["price"] = price
         entry["currency"] = self.config.currency
-        seq = self._write("accepted", entry, fault=fault)
+        seq = self._write("accepted", entry, fault=fault, charge=price)
         self._remember(submit.reference, seq)
         self._accepted(seq, entry)
+        network = self._network(submit.to)
         for delay, status, code in receipt_schedule(self.config, self.plan.receipts(submit.to)):
-            self._report(
-                Receipt(self, submit.receipt_url, seq, entry["id"], submit.reference, status, code, price, delay)
-            )
-        return acceptance(entry)
+            charge = self._on_delivery(submit.to, segments) if status == "delivered" else "0"
+            total = str(Decimal(price) + Decimal(charge)) if Decimal(charge) else price
+            receipt = Receipt(self, submit.receipt_url, seq, entry["id"], submit.reference, status, code, total, delay)
+            receipt.charge, receipt.network = charge, network
+            self._report(receipt)
+        return self._acceptance(entry)
+
+    def _acceptance(self, entry: Entry) -> bytes:
+        return acceptance(entry, with_price=self.config.tells_prices)
+
+    def _on_delivery(self, to: str, segments: int) -> str:
+        prices = self.config.prices_delivered
+        return str(prices.get(country_of(to), prices.get("*", Decimal(0))) * segments)
+
+    def _network(self, to: str) -> str:
+        found = [prefix for prefix in self.config.networks if to[1:].startswith(prefix)]
+        return self.config.networks[max(found, key=len)] if found else ""
 
     def _look_up(self, query: str) -> Reply:
         reference = parse_qs(query).get("reference", [""])[0]
@@ -184,6 +216,7 @@ class Carrier:
 
     def _write(self, event: str, entry: Entry, **more: Any) -> int:
         self.counts[event] += 1
+        self._charged += Decimal(more.get("charge", "0"))
         return self._ledger.append(carrier=self.config.slug, event=event, **entry, **more)
 
     def receipt_result(self, receipt: Receipt, event: str, http_status: int, tries: int) -> None:
@@ -195,7 +228,15 @@ class Carrier:
             error_code=receipt.error_code,
             http_status=http_status,
             tries=tries,
+            **self._charge(receipt),
         )
+
+    def _charge(self, receipt: Receipt) -> dict[str, str]:
+        """A delivery is charged once, whether its receipt arrives or not."""
+        if receipt.charge == "0" or receipt.seq in self._delivered:
+            return {}
+        self._delivered.add(receipt.seq)
+        return {"charge": receipt.charge, "currency": self.config.currency}
 
     def _remember(self, reference: str, seq: int) -> None:
         self._seqs[reference] = (*self._seqs.get(reference, ()), seq)

@@ -12,7 +12,11 @@ DEFAULT = Path(__file__).with_name("carriers.toml")
 MODES = ("key", "lookup", "none")
 RECEIPT_STATUSES = ("sent", "delivered", "undelivered", "expired")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,49}")
-_KNOWN = {"slug", "name", "mode", "lag", "token", "currency", "prices", "receipts", "receipt_after"}
+_KNOWN = {
+    *("slug", "name", "mode", "lag", "token", "currency", "prices", "receipts", "receipt_after"),
+    *("prices_delivered", "tells_prices", "balance", "networks"),
+}
+_NETWORK = re.compile("[0-9]{3}-[0-9]{2,3}")
 
 
 class ConfigError(ValueError):
@@ -21,7 +25,11 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CarrierConfig:
-    """One carrier. Prices are per segment; `lag` and `receipt_after` are in seconds."""
+    """One carrier. Prices are per segment; `lag` and `receipt_after` are in seconds.
+
+    `prices` are charged on acceptance, `prices_delivered` on delivery; where it tells no prices, nobody but its ledger
+    knows them. `balance` is what the account begins with. `networks` maps a prefix to `mcc-mnc`, told in receipts.
+    """
 
     slug: str
     name: str
@@ -32,6 +40,10 @@ class CarrierConfig:
     lag: float = 0.0
     receipts: tuple[str, ...] = ("delivered",)
     receipt_after: float = 0.3
+    prices_delivered: Mapping[str, Decimal] = field(default_factory=dict)
+    tells_prices: bool = True
+    balance: Decimal | None = None
+    networks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,26 @@ def _carrier(table: Mapping[str, Any], where: str) -> CarrierConfig:
         lag=_seconds(table, "lag", 0.0, slug),
         receipts=tuple(receipts),
         receipt_after=_seconds(table, "receipt_after", 0.3, slug),
+        prices_delivered=_prices(table["prices_delivered"], slug) if "prices_delivered" in table else {},
+        tells_prices=_flag(table, "tells_prices", slug),
+        balance=_prices({"balance": table["balance"]}, slug)["balance"] if "balance" in table else None,
+        networks=_networks(table.get("networks", {}), slug),
     )
+
+
+def _flag(table: Mapping[str, Any], key: str, where: str) -> bool:
+    value = table.get(key, True)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{where}: {key} must be true or false, it is {value!r}")
+    return value
+
+
+def _networks(table: object, where: str) -> dict[str, str]:
+    if not isinstance(table, dict) or not all(
+        isinstance(name, str) and _NETWORK.fullmatch(name) and prefix.isdigit() for prefix, name in table.items()
+    ):
+        raise ConfigError(f'{where}: networks must be a table of prefix = "mcc-mnc"')
+    return dict(table)
 
 
 def _text(table: Mapping[str, Any], key: str, where: str) -> str:

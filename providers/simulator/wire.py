@@ -110,5 +110,6 @@ def refusal(code: str, message: str = "", latency: float = 0.0, headers: str = "
     return Reply(STATUS_OF[code], body, headers=headers, delay=latency)
 
 
-def acceptance(entry: Entry) -> bytes:
-    return orjson.dumps({name: entry[name] for name in ("id", "reference", "segments", "price", "currency")})
+def acceptance(entry: Entry, *, with_price: bool = True) -> bytes:
+    told = ("id", "reference", "segments", *(("price", "currency") if with_price else ()))
+    return orjson.dumps({name: entry[name] for name in told})

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "SECRET_KEY_FILE",
     "CREDENTIALS_KEYS_FILE",
     "OTP_KEYS_FILE",
+    "NETWORKS_KEY_FILE",
 }
 SETTINGS = (BASE_DIR / "config" / "settings.py").read_text()
 

@@ -81,9 +81,8 @@ def test_https_is_the_default_and_secures_cookies(monkeypatch: pytest.MonkeyPatc
 
 def test_example_file_lists_every_variable_and_no_other() -> None:
     source = (BASE_DIR / "config" / "settings.py").read_text()
-    read = set(
-        re.findall(r'(?:required|positive|count|choice|flag|file|seconds|networks|env\.\w+)\(\s*"([A-Z_]+)"', source)
-    )
+    kinds = "optional|required|positive|count|choice|flag|file|seconds|networks"
+    read = set(re.findall(rf'(?:{kinds}|env\.\w+)\(\s*"([A-Z_]+)"', source))
 
     composed = set(re.findall(r"\$\{([A-Z_]+)", (BASE_DIR / "docker-compose.yml").read_text()))
 

@@ -30,14 +30,6 @@ def example(name):
     return json.loads(re.search(rf"```json {name}\n(.*?)```", PAGE, re.DOTALL)[1])
 
 
-def reasons():
-    """Why a provider is refused, in the words of the code; a quote excludes nobody, so nothing was tried."""
-    names = ("routing/lcr.py", "routing/snapshot.py", "messaging/quotes.py")
-    source = "".join((ROOT / name).read_text(encoding="utf-8") for name in names)
-    words = re.findall(r'(?:reason = |reason=|fault = |else |and )"(\w+)"', source)
-    return set(words) - {"already_tried"}
-
-
 def refusals(base=Refusal):
     return {found for child in base.__subclasses__() for found in {child, *refusals(child)}}
 
@@ -71,7 +63,7 @@ def test_every_field_error_is_in_the_table():
 def test_every_field_parameter_and_scope_is_explained():
     assert set(first_cells(section("Send a message"))) == drafts.FIELDS
     assert set(first_cells(section("Send a batch"))) == drafts.BATCH_FIELDS
-    assert set(first_cells(section("Ask for a price"))) == drafts.QUOTE_FIELDS | reasons()
+    assert set(first_cells(section("Ask for a price"))) == drafts.QUOTE_FIELDS
     assert set(first_cells(section("List messages"))) == views._Query.KNOWN
     assert set(first_cells(section("Keys"))) == set(SCOPES)
 

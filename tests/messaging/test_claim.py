@@ -50,8 +50,8 @@ def test_cheapest_provider_is_chosen_and_the_decision_is_stored(cheap, dear):
     claim_one()
 
     assert only_message().decision == [
-        {"provider": "cheap", "total": "0.040000", "currency": "EUR", "chosen": "cheapest"},
-        {"provider": "dear", "total": "0.090000", "currency": "EUR"},
+        {"provider": "cheap", "total": "0.04", "currency": "EUR", "by": "country UA", "chosen": "cheapest"},
+        {"provider": "dear", "total": "0.09", "currency": "EUR", "by": "country UA"},
     ]
     assert (only_attempt().price, only_attempt().cost) == (Decimal("0.04"), None)
 

@@ -15,11 +15,11 @@ from messaging import figures, intake, metrics, receipts
 from messaging.heartbeats import BRIDGE, RELAY, Heartbeat
 from messaging.models import Event, Message, Receipt, uuid7
 from messaging.states import MessageClass, Status
-from providers.models import ProviderHealth
+from providers.models import ProviderBalance, ProviderHealth
 from providers.outcomes import Accepted, Ambiguous, ReceiptStatus
 from providers.sql import rows
 from providers.types import ParsedReceipt
-from tests.factories import MessageFactory, ProviderFactory
+from tests.factories import MessageFactory, PriceFactory, ProviderFactory
 from tests.messaging.door import assert_problem
 from tests.messaging.stages import claim, now, settle
 
@@ -237,6 +237,8 @@ def test_kafka_is_told_by_the_word_of_its_processes(client):
 
 
 def test_document_names_every_metric_and_its_labels(client, caller, provider):
+    ProviderBalance.objects.create(provider=provider, amount=10, currency="EUR")
+    PriceFactory(price_list=provider.price_lists.get(), country="FR", currency="USD")
     accept(caller)
     (offer,) = claim()
     settle(offer, Accepted("their-1", price="0.05", currency="EUR"))

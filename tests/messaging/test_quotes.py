@@ -40,11 +40,15 @@ def test_the_cheapest_comes_first_with_its_price_by_segment_and_in_total(ask):
     assert answer.status_code == 200
     assert answer.json() == {
         "country": "UA",
+        "network": None,
         "encoding": "ucs2",
         "segments": 2,
+        "transliteration": {"level": "cyrillic", "applied": False, "segments_before": 2, "segments_after": 1},
+        "rules": [],
+        "chosen": "cheap",
         "candidates": [
-            {"provider": "cheap", "price": "0.045000", "currency": "EUR", "total": "0.090000"},
-            {"provider": "dear", "price": "0.070000", "currency": "EUR", "total": "0.140000"},
+            {"provider": "cheap", "price": "0.045000", "currency": "EUR", "total": "0.090000", "by": "country UA"},
+            {"provider": "dear", "price": "0.070000", "currency": "EUR", "total": "0.140000", "by": "country UA"},
         ],
     }
 
@@ -109,6 +113,8 @@ def test_a_provider_whose_breaker_is_open_comes_after_the_healthy_ones(ask, wide
     fail(broken, wide=wide)
 
     here, elsewhere = ask().json()["candidates"], ask(to="+48512345678").json()["candidates"]
+    for candidate in [*here, *elsewhere]:
+        del candidate["by"]
 
     assert [(found["provider"], found.get("reason")) for found in here] == [
         ("healthy", None),
@@ -132,7 +138,9 @@ def test_a_destination_that_nobody_carries_is_answered_with_the_reasons(api, ask
 
 
 def test_without_any_provider_there_is_no_candidate(ask):
-    assert ask().json() == {"country": "UA", "encoding": "gsm7", "segments": 1, "candidates": []}
+    answer = ask().json()
+
+    assert (answer["candidates"], answer["chosen"]) == ([], None)
 
 
 @pytest.mark.parametrize(

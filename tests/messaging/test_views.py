@@ -49,6 +49,7 @@ def test_an_accepted_message_is_answered_and_stored(post, client_row):
         "encoding": "gsm7",
         "segments": 1,
         "estimated_cost": {"amount": "0.045000", "currency": "EUR"},
+        "max_price": None,
         "reference": "order-1",
         "metadata": {"order": "1"},
         "possible_duplicate": False,

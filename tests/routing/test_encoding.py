@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.encoding import BASIC, EXTENSION, Encoding, measure
+from routing.encoding import BASIC, EXTENSION, Encoding, measure, write
 
 
 def fill(text: str, width: int, capacity: int) -> int:
@@ -89,3 +89,25 @@ def test_pair_at_any_place_is_measured_as_by_hand(before: int, pair: str, after:
     text = "a" * before + pair + "a" * after
 
     assert measure(text) == slowly(text)
+
+
+@given(st.text(max_size=300), st.sampled_from(["", "typographic", "cyrillic"]))
+def test_a_text_is_only_changed_where_that_saves_segments(text, level):
+    written = write(text, level)
+
+    assert written.encoding == measure(written.text)
+    assert written.before == measure(text)
+    assert (written.text != text) == (written.saved > 0)
+
+
+@pytest.mark.parametrize(
+    ("level", "text", "sent"),
+    [
+        ("typographic", "“It’s” – «ok»… №\u00a01", '"It\'s" - "ok"... No. 1'),
+        ("cyrillic", "Щука, ґанок, її Юля", "Shchuka, ganok, ii Iulia"),
+    ],
+)
+def test_letters_are_written_as_people_do(level, text, sent):
+    padding = "x" * 80
+
+    assert write(text + padding, level).text == sent + padding

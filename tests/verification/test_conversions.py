@@ -107,6 +107,16 @@ class TestAttribution:
 
         assert verdicts() == expected
 
+    def test_network_of_the_message_is_told_where_it_is_known(self, api):
+        reference = start(api)
+        hand_over(reference, A.ACCEPTED)
+        Message.objects.update(mcc="255", mnc="01")
+        check(api, reference, code_of(reference))
+
+        count()
+
+        assert Quality.objects.values_list("mcc", "mnc").get() == ("255", "01")
+
     @pytest.mark.parametrize("end", ["expired", "locked", "client", "newer_start"])
     def test_what_ends_without_success_has_not_converted(self, api, end):
         reference = start(api)

@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from messaging.models import DeadLetter, Event, IdempotencyKey, Message, Receipt, Suppression
 from providers.sql import rows
+from routing.networks import Seen, remember
 from tests.factories import AttemptFactory, ProviderFactory
 from tests.messaging.door import APPS, URL
 from tests.verification.phone import NUMBER, PAYMENT, check, code_of, start
@@ -50,6 +51,7 @@ def letter(raw, offset):
 
 def live(api, number):
     """Whatever can hold a number, closed."""
+    remember([Seen(number, "255", "01")])
     body = {"to": number, "text": f"Hello {number}", "reference": number, "metadata": {"phone": WAYS[1]}}
     api.post(URL, body, format="json", HTTP_IDEMPOTENCY_KEY=f"key-{number[-1]}")
     reference = start(api, to=number, purpose="payment", context=PAYMENT, client_ip="203.0.113.7", device_id="d")

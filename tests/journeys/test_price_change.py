@@ -1,0 +1,122 @@
+"""A new price list routes on a worker that runs: no restart, and codes go out meanwhile as before."""
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from statistics import quantiles
+
+import pytest
+from django.db import connection
+
+from messaging import intake
+from messaging.clients import Caller
+from messaging.models import Attempt
+from routing import books
+from routing.models import PriceList
+from tests.conftest import Carriers
+from tests.factories import PriceListFactory, ProviderFactory
+from tests.fleet import Fleet, wait_for
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+
+PRICES = 50_000
+PAUSE = 0.05  # seconds between two codes
+CALM = 2.0  # seconds
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(tmp_path, PUBLIC_URL="http://127.0.0.1:9", LOG_LEVEL="INFO", POLL=0.05) as found:
+        yield found
+
+
+def fill(book: PriceList, price: str) -> None:
+    """Prefixes of all the world, and the one that is asked for."""
+    columns = "price_list_id, country, mcc, mnc, prefix, price, price_delivered, currency"
+    with connection.cursor() as cursor, cursor.copy(f"COPY routing_price ({columns}) FROM STDIN") as copy:
+        copy.write_row((book.pk, "UA", "", "", "38067", price, "0", "EUR"))
+        for number in range(PRICES - 1):
+            copy.write_row((book.pk, "FR", "", "", f"33{number}", price, "0", "EUR"))
+
+
+@pytest.fixture
+def codes(caller: Caller) -> Iterator[None]:
+    """Sends a code every few hundredths of a second until the test ends."""
+    ended = threading.Event()
+
+    def send() -> None:
+        try:
+            for number in count():
+                if ended.wait(PAUSE):
+                    return
+                intake.accept(caller, {"to": f"+38067{number:07}", "text": "Your code", "class": "otp"})
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    ended.set()
+    thread.join(20)
+
+
+def went_by(slug: str, since: datetime) -> Attempt | None:
+    found = Attempt.objects.filter(provider__slug=slug, started_at__gt=since).select_related("message")
+    return found.order_by("started_at").first()
+
+
+def waits(begin: datetime, end: datetime) -> list[float]:
+    found = Attempt.objects.filter(seq=1, started_at__range=(begin, end)).select_related("message")
+    return [(attempt.started_at - attempt.message.created_at).total_seconds() for attempt in found]
+
+
+def test_change_and_rollback_of_a_large_book_route_without_a_restart(
+    fleet: Fleet,
+    carriers: Carriers,
+    request: pytest.FixtureRequest,
+    caller: Caller,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token")
+    ProviderFactory(slug="carrier-b", base_url=carriers.url(2), token="carrier-b-token", price="0.05")
+    fill(PriceListFactory(provider=first), "0.04")
+    draft = PriceListFactory(provider=first, status=PriceList.Status.DRAFT)
+    fill(draft, "0.09")
+    fleet.worker()
+    request.getfixturevalue("codes")
+    began = datetime.now(UTC)
+    wait_for(lambda: went_by("carrier-a", began), seconds=60)
+    time.sleep(CALM)  # the worker has read everything, and what waited is sent
+    calm = datetime.now(UTC)
+    time.sleep(CALM)
+
+    changed = datetime.now(UTC)
+    books.activate(draft.pk)
+    dearer = wait_for(lambda: went_by("carrier-b", changed), seconds=30)
+    time.sleep(1)
+    rolled_back = datetime.now(UTC)
+    books.retire(draft.pk)
+    cheaper = wait_for(lambda: went_by("carrier-a", rolled_back), seconds=30)
+    ended = datetime.now(UTC)
+
+    before, during = waits(calm, changed), waits(changed, ended)
+    took = [(dearer.started_at - changed).total_seconds(), (cheaper.started_at - rolled_back).total_seconds()]
+    with capsys.disabled():
+        print(
+            f"\n{PRICES:,} prices route {took[0]:.2f} s after their change, {took[1]:.2f} s after its rollback; "
+            f"from code to intent {_told(before)} before, {_told(during)} meanwhile"
+        )
+    assert dearer.price == Decimal("0.05")
+    assert cheaper.price == Decimal("0.04")
+    assert len(before) > 10
+    assert len(during) > 10
+    assert not [line for line in fleet.output.splitlines() if '"ERROR"' in line]
+
+
+def _told(found: list[float]) -> str:
+    steps = quantiles(found, n=20)
+    return f"{1e3 * steps[9]:.0f} ms (median), {1e3 * steps[18]:.0f} ms (p95), {1e3 * max(found):.0f} ms (most)"
