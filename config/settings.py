@@ -282,12 +282,18 @@ SNAPSHOT_MAX_AGE = positive("SNAPSHOT_MAX_AGE", 1)  # in-memory tables look for 
 REPORTING_CURRENCY = str(env.str("REPORTING_CURRENCY", default="EUR"))
 if not re.fullmatch("[A-Z]{3}", REPORTING_CURRENCY):
     raise ImproperlyConfigured(f"REPORTING_CURRENCY must be like EUR (ISO 4217), it is {REPORTING_CURRENCY!r}.")
+# Who may approve what they had a hand in: all (nobody may), staff (superusers may), off (everybody may).
+PRICE_FOUR_EYES = choice("PRICE_FOUR_EYES", "all", ("all", "staff", "off"))
+PRICE_OUTLIER_PERCENT = count("PRICE_OUTLIER_PERCENT", 50)  # a price that changes by more looks wrong
+PRICE_IMPORT_MB = count("PRICE_IMPORT_MB", 32)
+PRICE_IMPORT_ROWS = count("PRICE_IMPORT_ROWS", 500_000)
 # (dotted path, seconds): run by the sweeper's leader.
 PERIODIC: list[tuple[str, float]] = [
     ("verification.maintenance.expire", 1),
     ("verification.maintenance.purge", 10),
     ("verification.conversions.count", 5),
     ("verification.conversions.purge", 3600),
+    ("routing.imports.work.purge", 3600),
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
