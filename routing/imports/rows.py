@@ -19,25 +19,11 @@ from routing.prices import LONGEST_PREFIX
 Kind = LeftOut.Kind
 PLACES = Decimal("0.000001")  # as the table of prices has them
 LARGEST = Decimal(1_000_000)  # below it: six digits before the point
-WHOLE = {
-    "",
-    "*",
-    "0",
-    "-",
-    "all",
-    "any",
-    "other",
-    "others",
-    "rest",
-    "default",
-    "x",
-    "n/a",
-    "none",
-}  # words for every MNC
+WHOLE = {"", "*", "0", "all", "any", "other", "others", "rest", "default"}  # words for every MNC
 NO_PRICE = {"", "-", "--", "n/a", "na", "none", "null", "blocked", "closed", "tbd", "no", "x", "#n/a"}
 FORMULA = ("=", "+", "-", "@")
 LONGEST_VALUE = 200
-NUMBER = {".": re.compile(r"\d+(\.\d*)?|\.\d+"), ",": re.compile(r"\d+(,\d*)?|,\d+")}
+NUMBER = {".": re.compile(r"[0-9]+(\.[0-9]*)?|\.[0-9]+"), ",": re.compile(r"[0-9]+(,[0-9]*)?|,[0-9]+")}
 _SIGNS = str.maketrans("", "", "€$£₴ \u00a0\u202f")
 _FOREVER = ("", "-", "never", "n/a", "none", "null")
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import openpyxl
@@ -23,6 +24,7 @@ UNPACKED = 400 * 1024 * 1024  # bytes of an Excel file when unpacked
 STRINGS = 64 * 1024 * 1024  # ... of its texts, which are held in memory
 PARTS = 500  # ... files in it
 GUESSED_BY = 200_000  # characters
+LARGEST = 1e30  # beyond it a number stays in the form with an exponent
 EXCEL = b"PK\x03\x04"
 OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 
@@ -58,7 +60,7 @@ def detect(content: bytes) -> Form:
     if content.startswith(EXCEL):
         return Form("excel")
     encoding = guess_encoding(content)
-    text = content[: GUESSED_BY * 2].decode(encoding, "replace").lstrip("\ufeff")
+    text = _text(content[:GUESSED_BY], encoding, "replace")
     if text.lstrip()[:1] in ("{", "["):
         return Form("json", encoding)
     return Form("csv", encoding, guess_delimiter(text))
@@ -68,7 +70,7 @@ def guess_encoding(content: bytes) -> str:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     head = content[:GUESSED_BY]
-    if head.count(0) > len(head) // 4:
+    if head.count(0) > len(head) // 50:  # separators and digits have a zero byte there, other texts have none
         return "utf-16"
     try:
         content.decode("utf-8")
@@ -105,11 +107,12 @@ def read(content: bytes, form: Form) -> Iterator[Row]:
         yield from _csv(_text(content, form.encoding), form.delimiter)
 
 
-def _text(content: bytes, encoding: str) -> str:
+def _text(content: bytes, encoding: str, errors: str = "strict") -> str:
     if encoding == "utf-16" and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+        head = content[:GUESSED_BY]
+        encoding = "utf-16-be" if head[::2].count(0) > head[1::2].count(0) else "utf-16-le"
     try:
-        return content.decode(encoding).lstrip("\ufeff")
+        return content.decode(encoding, errors).lstrip("\ufeff")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise Unreadable(
@@ -145,7 +148,9 @@ def _excel(content: bytes) -> Iterator[Row]:
             found = False
             for line, values in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True), start=1):
                 cells = [cell_text(value) for value in values]
-                if any(cells):
+                while cells and not cells[-1]:
+                    cells.pop()
+                if cells:
                     found = True
                     yield Row(line, cells)
             if found:
@@ -173,7 +178,7 @@ def cell_text(value: Any) -> str:
     if isinstance(value, float):
         # What Excel computed may end in ...0000001: 15 digits are what it is good for.
         text = f"{value:.15g}"
-        return format(float(text), "f").rstrip("0").rstrip(".") if "e" in text else text
+        return format(Decimal(text), "f") if "e" in text and abs(value) < LARGEST else text
     if isinstance(value, datetime | date):
         return value.isoformat()
     return str(value).strip().replace("\0", "\ufffd")

@@ -102,6 +102,7 @@ class Task:
         self.found = found
         self._stopping = stopping
         self._told = told
+        self._tries = found.tries
         self._status = found.status
         self._connection = connection.connection
 
@@ -252,7 +253,7 @@ class Task:
     def leave(self) -> None:
         """That this process was asked to end says nothing against the file."""
         compare.drop_tables()
-        PriceImport.objects.filter(pk=self.found.pk, status=self._status).update(tries=self.found.tries - 1, step="")
+        PriceImport.objects.filter(pk=self.found.pk, status=self._status).update(tries=self._tries, step="")
 
     def fail(self, fault: str) -> None:
         compare.drop_tables()

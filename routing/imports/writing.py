@@ -30,7 +30,7 @@ def new_rows(import_id: int, book: int) -> Iterator[int]:
 def kept_rows(*, import_id: int, book: int, base: int, partial: bool, begin: datetime) -> Iterator[int]:
     """Writes what stays: in a partial file all other places; in both, places until their new price begins."""
     _firsts(import_id)
-    if not partial and not rows("SELECT FROM pg_temp.firsts WHERE first > %(begin)s LIMIT 1", {"begin": begin}):
+    if not partial and not rows("SELECT 1 FROM pg_temp.firsts WHERE first > %(begin)s LIMIT 1", {"begin": begin}):
         return
     statement = f"""
         INSERT INTO routing_price ({_COLUMNS})
