@@ -326,6 +326,11 @@ RATES_MAX_AGE = positive("RATES_MAX_AGE", 4)  # days: an exchange rate that is o
 UNKNOWN_NETWORK = choice("UNKNOWN_NETWORK", "dearest", ("dearest", "default"))
 NETWORKS_MAX_AGE = positive("NETWORKS_MAX_AGE", 30)  # days for which a provider's word about a number's network counts
 BALANCE_PAUSE = positive("BALANCE_PAUSE", 300)  # between two questions for a provider's balance
+# Who may approve what they had a hand in: all (nobody may), staff (superusers may), off (everybody may).
+PRICE_FOUR_EYES = choice("PRICE_FOUR_EYES", "all", ("all", "staff", "off"))
+PRICE_OUTLIER_PERCENT = count("PRICE_OUTLIER_PERCENT", 50)  # a price that changes by more looks wrong
+PRICE_IMPORT_MB = count("PRICE_IMPORT_MB", 32)
+PRICE_IMPORT_ROWS = count("PRICE_IMPORT_ROWS", 500_000)
 
 # --- webhooks (seconds) ---------------------------------------------------------------------------
 
@@ -353,6 +358,7 @@ PERIODIC: list[tuple[str, float]] = [
     ("verification.alarms.guessing", 60),
     ("messaging.dead_letters.purge", 600),
     ("messaging.webhooks.purge.purge", 10),
+    ("routing.imports.work.purge", 3600),
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}

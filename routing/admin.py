@@ -1,6 +1,7 @@
 """Price lists, their prices, and exchange rates. A list can be edited while it is a draft."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import phonenumbers
@@ -19,15 +20,16 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, FieldTextFilter,
 from unfold.decorators import action
 
 from providers.pages import LongList, badge, change_url, confirmed
-from routing import books, order_admin, rates
+from routing import books, import_admin, order_admin, rates
 from routing.models import ExchangeRate, Price, PriceList
+from routing.price_pages import PricePages
 from routing.snapshot import tables
 
-__all__ = ["order_admin"]  # which registers the models of the order
+__all__ = ["import_admin", "order_admin"]  # which register their pages
 
 
 @admin.register(PriceList)
-class PriceListAdmin(ModelAdmin):
+class PriceListAdmin(PricePages):
     list_display = ("name", "provider", "state", "valid_from", "created_at")
     list_filter = (("provider", RelatedDropdownFilter), ("status", ChoicesDropdownFilter))
     list_filter_submit = True
@@ -35,7 +37,7 @@ class PriceListAdmin(ModelAdmin):
     search_fields = ("name", "provider__slug")
     ordering = ("-created_at",)
     actions = None
-    actions_detail = ("activate", "copy", "retire")
+    actions_detail = ("activate", "copy", "export", "retire")
     fields = ("provider", "name", "valid_from", "state", "prices")
 
     def get_readonly_fields(self, request: HttpRequest, obj: PriceList | None = None) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ class PriceListAdmin(ModelAdmin):
 
     # Not a dotted permission: unfold's system check would ask the database for it, also before the first migration.
     def has_publish_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
-        return request.user.has_perm("routing.change_pricelist")
+        return request.user.has_perm("routing.approve_pricelist")
 
     def has_copy_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return request.user.has_perm("routing.add_pricelist")
@@ -65,7 +67,7 @@ class PriceListAdmin(ModelAdmin):
     @action(description="Activate", permissions=["publish"])
     def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = "From its start on it replaces the list in force, as a whole. Its prices can not be changed any more."
-        return self._do(request, object_id, "Activate", text, books.activate)
+        return self._do(request, object_id, "Activate", text, partial(books.activate, by=request.user))
 
     @action(description="Retire", permissions=["publish"])
     def retire(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -77,7 +79,19 @@ class PriceListAdmin(ModelAdmin):
     @action(description="Copy as draft", permissions=["copy"])
     def copy(self, request: HttpRequest, object_id: str) -> HttpResponse:
         text = "A new list with the same prices, to be changed and then activated."
-        return self._do(request, object_id, "Copy", text, books.copy_as_draft)
+        return self._do(request, object_id, "Copy", text, partial(books.copy_as_draft, by=request.user))
+
+    @action(description="Export", permissions=["export"])
+    def export(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:routing_pricelist_export", args=[object_id]))
+
+    def has_export_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return bool(self.has_view_permission(request))
+
+    def save_model(self, request: HttpRequest, obj: PriceList, form: Any, change: bool) -> None:
+        if request.user.pk not in obj.editors:
+            obj.editors = [*obj.editors, request.user.pk]
+        super().save_model(request, obj, form, change)
 
     def _do(
         self,
@@ -167,11 +181,11 @@ class PriceAdmin(LongList):
         return {"price_list": wanted.partition("&")[0], **found} if wanted else found
 
     def save_model(self, request: HttpRequest, obj: Price, form: Any, change: bool) -> None:
-        _hold(obj)
+        _hold(obj, request)
         super().save_model(request, obj, form, change)
 
     def delete_model(self, request: HttpRequest, obj: Price) -> None:
-        _hold(obj)
+        _hold(obj, request)
         super().delete_model(request, obj)
 
     @admin.display(description="Network")
@@ -206,8 +220,8 @@ def _editable(price: Price | None) -> bool:
     return not isinstance(price, Price) or price.price_list.status == PriceList.Status.DRAFT
 
 
-def _hold(price: Price) -> None:
+def _hold(price: Price, request: HttpRequest) -> None:
     try:
-        books.lock_draft(price.price_list_id)
+        books.lock_draft(price.price_list_id, by=request.user)
     except books.Refused as error:
         raise PermissionDenied(str(error)) from None

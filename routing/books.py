@@ -1,5 +1,9 @@
 """What may happen to a price list: it is activated once, retired, or copied; its prices change while it is a draft."""
 
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from providers.sql import rows
@@ -12,14 +16,23 @@ class Refused(Exception):
     """The list is not in the state for it; the message says why."""
 
 
-def activate(price_list_id: int) -> PriceList:
+def four_eyes(user: Any, editors: Iterable[int]) -> None:
+    """Nobody approves what they had a hand in, not even a superuser unless PRICE_FOUR_EYES says so. Raises Refused."""
+    bound = settings.PRICE_FOUR_EYES == "all" or (settings.PRICE_FOUR_EYES == "staff" and not user.is_superuser)
+    if bound and user.pk in editors:
+        raise Refused("You had a hand in it: a second person approves it.")
+
+
+def activate(price_list_id: int, *, by: Any = None) -> PriceList:
     """Puts a draft in force from its `valid_from`, but never earlier than now: what was sent has its price.
 
-    Raises Refused.
+    `by` is the person who asks for it. Raises Refused.
     """
     try:
         with transaction.atomic():
             book = _locked(price_list_id)
+            if by is not None:
+                four_eyes(by, book.editors)
             if book.status != Status.DRAFT:
                 raise Refused(f"It is {book.status}; only a draft can be activated.")
             if not book.prices.exists():
@@ -44,13 +57,16 @@ def retire(price_list_id: int) -> PriceList:
     return book
 
 
-def copy_as_draft(price_list_id: int) -> PriceList:
-    """A new draft with the same prices."""
+def copy_as_draft(price_list_id: int, *, by: Any = None) -> PriceList:
+    """A new draft with the same prices. `by` has a hand in it then."""
     with transaction.atomic():
         source = PriceList.objects.get(pk=price_list_id)
         ((now,),) = rows("SELECT clock_timestamp()")
         draft = PriceList.objects.create(
-            provider_id=source.provider_id, name=f"copy of {source.name}"[:80], valid_from=now
+            provider_id=source.provider_id,
+            name=f"copy of {source.name}"[:80],
+            valid_from=now,
+            editors=[by.pk] if by else [],
         )
         rows(
             """
@@ -63,10 +79,14 @@ def copy_as_draft(price_list_id: int) -> PriceList:
     return draft
 
 
-def lock_draft(price_list_id: int) -> None:
-    """Holds a draft for a change of its prices until the transaction ends. Raises Refused."""
-    if _locked(price_list_id).status != Status.DRAFT:
+def lock_draft(price_list_id: int, *, by: Any = None) -> None:
+    """Holds a draft for a change of its prices until the transaction ends; `by` has a hand in it. Raises Refused."""
+    book = _locked(price_list_id)
+    if book.status != Status.DRAFT:
         raise Refused("This list is not a draft any more: its prices are fixed.")
+    if by is not None and by.pk not in book.editors:
+        book.editors = [*book.editors, by.pk]
+        book.save(update_fields=["editors"])
 
 
 def _locked(price_list_id: int) -> PriceList:

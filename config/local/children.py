@@ -18,7 +18,7 @@ COLOURS = {
     "web": 36,
     "worker": 33,
     "sweeper": 31,
-} | dict.fromkeys(("kafka", "relay", "bridge"), 90)
+} | dict.fromkeys(("imports", "kafka", "relay", "bridge"), 90)
 STOP_TIMEOUT = 30  # seconds: a worker first settles its calls in flight
 READ_TIMEOUT = 2  # seconds for the last lines of a process that ended; one it left behind may hold the pipe open
 

@@ -136,6 +136,7 @@ def start_all(children: Children, web_port: int, carrier_port: int) -> None:
     patience = ("--worker-shutdown-timeout", "20000")  # ms
     children.start("worker", "manage.py", "run_worker", "--processes", "1", "--threads", "2", *patience)
     children.start("sweeper", "manage.py", "run_sweeper")
+    children.start("imports", "manage.py", "run_imports")
 
 
 def kafka_port() -> int:
@@ -160,7 +161,7 @@ def start_kafka(children: Children, embedded: int) -> None:
 def stop_all(console: Console, children: Children | None, cluster: Cluster | None) -> None:
     if children:
         console.say("up", "stopping")
-        children.stop("setup", "web", "worker", "sweeper", "relay", "bridge")
+        children.stop("setup", "web", "worker", "sweeper", "imports", "relay", "bridge")
         children.stop("carriers", "kafka")  # after the worker, whose calls in flight they still answer
     if cluster:
         cluster.stop()
@@ -191,6 +192,7 @@ def environment(
         "WEBHOOK_ALLOW_HTTP": "true",
         "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
         "DEMO_API_KEY": known.api_key,
+        "PRICE_FOUR_EYES": "staff",  # there is one person here
     }
     if embedded_kafka:
         # The relay waits for the first of the times when it starts, the bridge for half of the second.

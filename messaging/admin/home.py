@@ -62,8 +62,12 @@ GROUPS: list[tuple[str, list[tuple[str, ...]]]] = [
         "Prices",
         [
             ("Price lists", "menu_book", "routing.pricelist"),
+            ("Imports", "upload_file", "routing.priceimport"),
+            ("Coverage", "public", "routing.pricelist", "admin:routing_coverage"),
+            ("Next week", "event_upcoming", "routing.pricelist", "admin:routing_next_week"),
             ("Prices", "sell", "routing.price"),
             ("Exchange rates", "currency_exchange", "routing.exchangerate"),
+            ("Mappings", "schema", "routing.pricemapping"),
         ],
     ),
     (

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
 from messaging.clients import split_key
@@ -116,6 +117,7 @@ def test_price_list_from_draft_to_active(screen):
     page.get_by_label("Price on submit").fill("0.041")
     screen.keep("price")
     page.get_by_role("button", name="Save", exact=True).click()
+    screen.log_in(User.objects.create_superuser("second"))  # who has changed it does not activate it
     screen.open(f"routing/pricelist/{draft.pk}/change/")
     page.get_by_role("link", name="Activate").click()
     page.get_by_role("button", name="Activate").click()

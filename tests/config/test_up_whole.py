@@ -104,7 +104,7 @@ def test_printed_line_sends_a_message_that_arrives_and_ctrl_c_stops_everything(l
         rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert re.findall(r"up \| (\w+) stopped", rest) == [
-        *("web", "worker", "sweeper", "relay", "bridge"),
+        *("web", "worker", "sweeper", "imports", "relay", "bridge"),
         *("carriers", "kafka", "database"),
     ]
     assert ends(database)

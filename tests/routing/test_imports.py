@@ -1,0 +1,491 @@
+"""From a file to the list in force: compared, approved by a second person, written, rolled back."""
+
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from providers.sql import rows
+from routing import books
+from routing.import_models import LeftOut, PriceFile, PriceImport, StagedPrice
+from routing.imports import flow, guess, work
+from routing.imports.errors import Refused
+from routing.imports.mapping import Mapping
+from routing.models import ExchangeRate, Price, PriceList
+from tests.factories import PriceFactory, PriceListFactory, ProviderFactory
+from tests.routing.price_files import PRICES, SHAPES
+
+pytestmark = pytest.mark.django_db(transaction=True)
+CODES = Mapping(mcc="mcc", mnc="mnc", price="price", currency="EUR")
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def provider():
+    return ProviderFactory()
+
+
+@pytest.fixture
+def anna():
+    return User.objects.create_superuser("anna")
+
+
+@pytest.fixture
+def ben():
+    return User.objects.create_superuser("ben")
+
+
+def csv(*lines, header="mcc,mnc,price"):
+    return "\n".join([header, *lines, ""]).encode()
+
+
+def compared(provider, content, user=None, mapping=CODES, **fields):
+    found = flow.upload(provider=provider, name="list.csv", content=content, user=user, mapping=mapping, **fields)
+    return worked(found)
+
+
+def worked(found):
+    while work.work():
+        pass
+    found.refresh_from_db()
+    return found
+
+
+def applied(provider, content, anna, ben, **fields):
+    found = compared(provider, content, anna, **fields)
+    assert found.status == "ready", found.fault
+    flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
+    flow.approve(found.pk, user=ben)
+    return worked(found)
+
+
+def in_force(provider, **prices):
+    """place=price, as n260_01="0.05"."""
+    book = PriceListFactory(provider=provider)
+    for place, price in prices.items():
+        mcc, _, mnc = place[1:].partition("_")
+        PriceFactory(price_list=book, country="PL", mcc=mcc, mnc=mnc, price=Decimal(price))
+    return book
+
+
+def changes(found):
+    return {one.place: one.change for one in found.staged.all()}
+
+
+def written(found):
+    return {(one.mcc, one.mnc): one.price for one in found.book.prices.all()}
+
+
+# --- what is compared -----------------------------------------------------------------------------
+
+
+def test_changes_against_the_list_in_force(provider):
+    in_force(provider, n260_01="0.05", n260_02="0.05", n260_03="0.05", n260_04="0.05")
+
+    found = compared(provider, csv("260,01,0.06", "260,02,0.04", "260,03,0.05", "260,05,0.05"))
+
+    assert changes(found) == {
+        "n260-01": "up",
+        "n260-02": "down",
+        "n260-03": "unchanged",
+        "n260-04": "removed",
+        "n260-05": "new",
+    }
+    assert {name: found.counts[name] for name in ("rows", "prices", "up", "down", "new", "removed", "unchanged")} == {
+        "rows": 4, "prices": 4, "up": 1, "down": 1, "new": 1, "removed": 1, "unchanged": 1,
+    }  # fmt: skip
+    assert found.staged.get(place="n260-01").percent == 20
+    assert [one.change for one in found.staged.order_by("-weight")][:2] == ["up", "down"]  # of 20 % each
+
+
+def test_partial_file_removes_nothing(provider):
+    in_force(provider, n260_01="0.05", n260_02="0.05")
+
+    found = compared(provider, csv("260,01,0.06"), partial=True)
+
+    assert changes(found) == {"n260-01": "up"}
+
+
+@pytest.mark.parametrize(
+    ("line", "outlier"),
+    [
+        ("260,01,0.10", "changes by more than 50 %"),
+        ("260,01,0.02", "changes by more than 50 %"),
+        ("260,01,0", "costs nothing"),
+        ("260,09,0.6", "far from what is usual"),
+        ("260,09,0.004", "far from what is usual"),
+        ("208,09,1.5", "dearer than 1 EUR"),
+        ("260,01,0.07", ""),
+        ("260,09,0.09", ""),
+    ],
+)
+def test_what_looks_wrong_is_marked(provider, line, outlier):
+    in_force(provider, n260_01="0.05", n260_02="0.05", n260_03="0.05")
+
+    found = compared(provider, csv(line), partial=True)
+
+    assert outlier in found.staged.get().outlier
+    assert bool(found.staged.get().outlier) == bool(outlier) == bool(found.counts["outlier"])
+
+
+def test_prices_of_two_currencies_are_compared_by_the_exchange_rate(provider):
+    in_force(provider, n260_01="0.05", n260_02="0.05")
+    ExchangeRate.objects.create(currency="USD", rate=2, valid_from=datetime(2026, 1, 1, tzinfo=UTC))
+
+    found = compared(provider, csv("260,01,0.11", "260,02,0.10"), mapping=replace(CODES, currency="USD"))
+
+    assert changes(found) == {"n260-01": "up", "n260-02": "terms"}
+    assert found.staged.get(place="n260-01").percent == 10
+    assert found.counts["no_rate"] == []
+
+
+def test_currency_without_a_rate_is_said_and_looks_wrong(provider):
+    in_force(provider, n260_01="0.05")
+
+    found = compared(provider, csv("260,01,0.05"), mapping=replace(CODES, currency="GBP"))
+
+    assert found.counts["no_rate"] == ["GBP"]
+    assert "another currency" in found.staged.get().outlier
+
+
+def test_every_row_is_a_price_or_is_named(provider):
+    found = compared(
+        provider, SHAPES["bad.csv"], mapping=replace(guess.look(SHAPES["bad.csv"]).mapping, currency="USD")
+    )
+
+    left = {row.line: (row.kind, row.column) for row in found.left_out.all()}
+    assert sorted(left) == [2, 3, 4, 5, 6, 7, 8, 9, 11, 12]
+    assert [row.line for row in found.staged.all()] == [10]
+    assert {kind for kind, _ in left.values()} == {"error"}
+    assert found.left_out.get(line=3).reason == "line 2 has another price for the same place"
+    assert found.counts["rows"] == 11 == found.counts["error"] + found.counts["priced"]
+
+
+@pytest.mark.parametrize(("repeats", "price"), [("dearest", "0.07"), ("cheapest", "0.05"), ("last", "0.06")])
+def test_one_of_several_prices_of_a_place_counts_and_the_others_are_named(provider, repeats, price):
+    found = compared(
+        provider, csv("260,01,0.05", "260,01,0.07", "260,01,0.06"), mapping=replace(CODES, repeats=repeats)
+    )
+
+    assert found.staged.get().price == Decimal(price)
+    assert found.counts["merged"] == found.left_out.filter(kind="merged").count() == 2
+
+
+def test_same_price_twice_is_no_error(provider):
+    found = compared(provider, csv("260,01,0.05", "260,01,0.050"))
+
+    assert (found.counts["prices"], found.counts["merged"], found.counts["error"]) == (1, 1, 0)
+
+
+def test_price_ends_where_the_next_one_begins(provider):
+    mapping = replace(CODES, valid_from="from", valid_to="to")
+
+    found = compared(
+        provider,
+        csv(
+            "260,01,0.05,2026-01-01,",
+            "260,01,0.06,2060-01-01,",
+            "260,02,0.05,2026-01-01,2060-02-01",
+            "260,02,0.06,2060-01-01,",
+            "260,03,0.05,2020-01-01,2020-02-01",
+            header="mcc,mnc,price,from,to",
+        ),
+        mapping=mapping,
+    )
+
+    assert [one.valid_to and one.valid_to.year for one in found.staged.filter(place="n260-01").order_by("line")] == [
+        2060,
+        None,
+    ]
+    assert sorted(found.left_out.values_list("line", "kind")) == [(4, "error"), (5, "error"), (6, "skipped")]
+    assert "overlaps in time with line 5" in found.left_out.get(line=4).reason
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape_is_read_and_compared(provider, name):
+    found = worked(flow.upload(provider=provider, name=name, content=SHAPES[name], user=None))
+    assert found.status == "mapping", found.fault
+    mapping = Mapping.from_json({"currency": "USD"} | {k: v for k, v in found.mapping.items() if v or k != "currency"})
+
+    flow.choose_mapping(found.pk, mapping, user=None, partial=False, effective_at=None, outlier_percent=50)
+
+    assert worked(found).status == "ready", found.fault
+    assert found.counts["prices"] == PRICES[name]
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def test_whole_list_takes_the_place_of_the_old_one(provider, anna, ben):
+    old = in_force(provider, n260_01="0.05", n260_02="0.05")
+
+    found = applied(provider, csv("260,01,0.06", "260,*,0.07"), anna, ben)
+
+    assert written(found) == {("260", "01"): Decimal("0.06"), ("260", ""): Decimal("0.07")}
+    assert (found.status, found.book.status, found.base) == ("applied", "active", old)
+    assert work.book_in_force(provider.pk, datetime.now(UTC)) == found.book.pk
+
+
+def test_partial_list_is_the_old_one_with_its_rows_replaced(provider, anna, ben):
+    in_force(provider, n260_01="0.05", n260_02="0.05")
+
+    found = applied(provider, csv("260,01,0.06", "260,03,0.07"), anna, ben, partial=True)
+
+    assert written(found) == {
+        ("260", "01"): Decimal("0.06"),
+        ("260", "02"): Decimal("0.05"),
+        ("260", "03"): Decimal("0.07"),
+    }
+
+
+def test_old_price_stays_until_the_new_one_begins(provider, anna, ben):
+    in_force(provider, n260_01="0.05")
+    mapping = replace(CODES, valid_from="from")
+
+    found = applied(provider, csv("260,01,0.06,2060-01-01", header="mcc,mnc,price,from"), anna, ben, mapping=mapping)
+
+    assert [(one.price, one.valid_to and one.valid_to.year) for one in found.book.prices.order_by("price")] == [
+        (Decimal("0.05"), 2060),
+        (Decimal("0.06"), None),
+    ]
+
+
+def test_list_begins_when_it_is_told_to(provider, anna, ben):
+    old = in_force(provider, n260_01="0.05")
+    begin = datetime.now(UTC) + DAY
+
+    found = applied(provider, csv("260,01,0.06"), anna, ben, effective_at=begin)
+
+    assert found.book.valid_from == begin
+    assert work.book_in_force(provider.pk, datetime.now(UTC)) == old.pk
+    assert work.book_in_force(provider.pk, begin) == found.book.pk
+
+
+def test_roll_back_puts_the_old_list_in_force_at_once(provider, anna, ben):
+    old = in_force(provider, n260_01="0.05")
+    found = applied(provider, csv("260,01,0.06"), anna, ben)
+
+    flow.roll_back(found.pk, user=ben)
+
+    assert work.book_in_force(provider.pk, datetime.now(UTC)) == old.pk
+    with pytest.raises(Refused, match="rolled back"):
+        flow.roll_back(found.pk, user=ben)
+
+
+# --- four eyes ------------------------------------------------------------------------------------
+
+
+def submitted(provider, anna):
+    found = compared(provider, csv("260,01,0.06"), anna)
+    return flow.submit(found.pk, user=anna, accepted=set())
+
+
+def test_nobody_approves_what_they_had_a_hand_in(provider, anna, ben):
+    found = submitted(provider, anna)
+
+    with pytest.raises(Refused, match="second person"):
+        flow.approve(found.pk, user=anna)
+    flow.reject(found.pk, user=ben, reason="why so dear?")
+    flow.submit(found.pk, user=ben, accepted=set())  # now both had
+    with pytest.raises(Refused, match="second person"):
+        flow.approve(found.pk, user=ben)
+
+
+@pytest.mark.parametrize(
+    ("setting", "superuser", "allowed"), [("staff", True, True), ("staff", False, False), ("off", False, True)]
+)
+def test_setting_says_who_is_bound(provider, settings, setting, superuser, allowed):
+    settings.PRICE_FOUR_EYES = setting
+    user = User.objects.create_user("carol", is_superuser=superuser)
+    found = submitted(provider, user)
+
+    if allowed:
+        assert flow.approve(found.pk, user=user).status == "approved"
+    else:
+        with pytest.raises(Refused):
+            flow.approve(found.pk, user=user)
+
+
+def test_draft_made_by_hand_is_activated_by_somebody_else(provider, anna, ben):
+    draft = books.copy_as_draft(in_force(provider, n260_01="0.05").pk, by=anna)
+    PriceList.objects.filter(pk=draft.pk).update(editors=[])
+    with transaction.atomic():
+        books.lock_draft(draft.pk, by=anna)  # as she changes a price of it
+
+    with pytest.raises(books.Refused, match="second person"):
+        books.activate(draft.pk, by=anna)
+    assert books.activate(draft.pk, by=ben).status == PriceList.Status.ACTIVE
+
+
+@pytest.mark.parametrize("missing", ["error", "outlier", "removed"])
+def test_what_looks_wrong_is_confirmed_before_others_are_asked(provider, anna, missing):
+    in_force(provider, n260_01="0.05", n260_02="0.05")
+    found = compared(provider, csv("260,01,0.50", "260,x,0.05"), anna)
+
+    with pytest.raises(Refused, match="Confirm first"):
+        flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED) - {missing})
+    assert flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED)).status == "submitted"
+
+
+def test_list_that_came_in_force_meanwhile_stops_the_approval(provider, anna, ben):
+    found = submitted(provider, anna)
+    in_force(provider, n260_01="0.09")
+
+    with pytest.raises(Refused, match="came in force"):
+        flow.approve(found.pk, user=ben)
+
+
+def test_list_that_came_in_force_after_the_approval_stops_the_writing(provider, anna, ben):
+    found = submitted(provider, anna)
+    flow.approve(found.pk, user=ben)
+    other = in_force(provider, n260_01="0.09")
+
+    worked(found)
+
+    assert (found.status, work.book_in_force(provider.pk, datetime.now(UTC))) == ("failed", other.pk)
+    assert "compare it again" in found.fault
+    flow.compare_again(found.pk, user=anna)
+    assert worked(found).base == other
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+def test_two_processes_never_work_on_one_import(provider):
+    found = flow.upload(provider=provider, name="a.csv", content=csv("260,01,0.06"), user=None, mapping=CODES)
+    seen = []
+
+    def other():
+        try:
+            seen.append(work.work())
+        finally:
+            connection.close()
+
+    with work.held(found.pk) as mine:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    assert mine
+    assert seen == [False]
+    assert worked(found).status == "ready"
+
+
+def test_import_goes_on_when_its_process_dies(provider, anna, ben, monkeypatch):
+    """In the middle of writing: the rows that are there already are written anew, none twice."""
+    in_force(provider, n260_01="0.05")
+    found = submitted(provider, anna)
+    flow.approve(found.pk, user=ben)
+    with monkeypatch.context() as patch:
+        patch.setattr(work.Task, "_activate", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            work.work()
+    found.refresh_from_db()
+    assert (found.status, found.book.status, found.book.prices.count()) == ("approved", "draft", 1)
+
+    worked(found)
+
+    assert (found.status, written(found)) == ("applied", {("260", "01"): Decimal("0.06")})
+
+
+def test_import_that_kills_its_process_fails_in_the_end(provider, monkeypatch):
+    found = flow.upload(provider=provider, name="a.csv", content=csv("260,01,0.06"), user=None, mapping=CODES)
+    monkeypatch.setattr(work.Task, "look", lambda _: (_ for _ in ()).throw(MemoryError))
+    for _ in range(work.MOST_TRIES):
+        with pytest.raises(MemoryError):
+            work.work()
+
+    worked(found)
+
+    assert (found.status, "3 times" in found.fault) == ("failed", True)
+
+
+def test_process_that_is_asked_to_end_leaves_the_import_to_another(provider):
+    found = flow.upload(provider=provider, name="a.csv", content=csv("260,01,0.06"), user=None, mapping=CODES)
+
+    for _ in range(work.MOST_TRIES + 1):
+        work.work(stopping=lambda: True)
+
+    assert worked(found).status == "ready"
+
+
+def test_cancelled_import_is_not_gone_on_with(provider, anna):
+    found = flow.upload(provider=provider, name="a.csv", content=csv("260,01,0.06"), user=anna, mapping=CODES)
+    told = []
+
+    def cancel(one, step):
+        told.append(step)
+        if step == "opening":
+            flow.cancel(found.pk, user=anna)
+
+    with work.held(found.pk):
+        work.step(found.pk, told=cancel)
+
+    found.refresh_from_db()
+    assert (found.status, told[-1]) == ("cancelled", "opening")
+    assert not work.work()
+
+
+def test_progress_is_told_by_rows(provider, monkeypatch):
+    monkeypatch.setattr(work, "GROUP", 10)
+    content = csv(*(f"260,{number:03d},0.05" for number in range(35)))
+    found = flow.upload(provider=provider, name="a.csv", content=content, user=None, mapping=CODES)
+    told = []
+
+    with work.held(found.pk):
+        while work.step(found.pk, told=lambda one, step: told.append((step, one.done, one.total))):
+            pass
+
+    assert [done for step, done, _ in told if step == "reading"] == [0, 10, 20, 30]
+    assert ("reading", 30, 36) in told
+
+
+def test_limits(provider, settings):
+    settings.PRICE_IMPORT_ROWS = 2
+    assert "cut the file" in compared(provider, csv(*(f"260,0{n},0.05" for n in range(3)))).fault
+    settings.PRICE_IMPORT_MB = 0
+    with pytest.raises(Refused, match="larger than"):
+        flow.upload(provider=provider, name="a.csv", content=b"x", user=None)
+
+
+def test_mapping_that_does_not_fit_the_file_fails_and_says_so(provider):
+    found = compared(provider, csv("260,01,0.06", header="mcc,mnc,net price"))
+
+    assert (found.status, found.fault) == ("failed", "The file has no column price.")
+
+
+def test_columns_are_read_again_with_another_separator(provider, anna):
+    found = worked(flow.upload(provider=provider, name="a.csv", content=b"a;b,c\n1;2,3\n", user=anna))
+
+    flow.look_again(found.pk, replace(guess.sheets.Form("csv"), delimiter=";"), user=anna)
+
+    assert worked(found).head["columns"] == ["a", "b,c"]
+    flow.look_again(found.pk, replace(guess.sheets.Form("csv"), delimiter=","), user=anna)
+    assert worked(found).head["columns"] == ["a;b", "c"]
+
+
+def test_purge_forgets_rows_of_closed_imports_and_old_files(provider, anna):
+    for days in (500, 50, 5):
+        found = compared(provider, csv("260,01,0.06", "260,x,1"), anna)
+        flow.cancel(found.pk, user=anna)
+        PriceImport.objects.filter(pk=found.pk).update(closed_at=datetime.now(UTC) - days * DAY)
+
+    work.purge()
+
+    assert [model.objects.count() for model in (StagedPrice, LeftOut, PriceFile, PriceImport)] == [1, 1, 2, 3]
+
+
+def test_raw_sql_cannot_insert_an_overlapping_price(provider):
+    price = in_force(provider, n260_01="0.05").prices.get()
+    copy = """INSERT INTO routing_price (price_list_id, country, mcc, mnc, prefix, price, price_delivered, currency,
+      valid_from, valid_to) SELECT price_list_id, country, mcc, %(mnc)s, prefix, price, price_delivered, currency,
+      '2026-01-01', '2026-02-01' FROM routing_price WHERE id = %(id)s"""
+
+    rows(copy, {"id": price.pk, "mnc": "02"})
+    with pytest.raises(Exception, match="one_price_at_a_time"):
+        rows(copy, {"id": price.pk, "mnc": "01"})
+    assert Price.objects.count() == 2

@@ -1,0 +1,118 @@
+"""The pages beside the price lists, a list as a file, and the import from a shell."""
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.management import CommandError, call_command
+
+from routing import coverage, exports
+from routing.import_models import PriceImport
+from routing.imports import flow, work
+from routing.models import PriceList
+from tests.factories import PriceFactory, PriceListFactory, ProviderFactory
+from tests.routing.price_files import SHAPES
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _plain_static_files(settings):
+    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+
+
+@pytest.fixture
+def boss(client):
+    client.force_login(User.objects.create_superuser("boss"))
+    return client
+
+
+def run(*arguments):
+    out, err = StringIO(), StringIO()
+    call_command("import_prices", *arguments, stdout=out, stderr=err)
+    return out.getvalue()
+
+
+def test_coverage_marks_the_cheapest_of_a_country():
+    ProviderFactory(slug="a", price="0.05")
+    ProviderFactory(slug="b", price="0.04")
+
+    providers, countries = coverage.coverage()
+
+    assert providers == ["a", "b"]
+    assert {country: [cell.best for cell in cells] for country, cells in countries}["UA"] == [False, True]
+
+
+def test_pages_open_with_what_comes(boss):
+    soon = datetime.now(UTC) + timedelta(days=2)
+    PriceFactory(price_list=PriceListFactory(name="now"), valid_to=soon)
+    PriceListFactory(name="coming", valid_from=soon)
+
+    page = boss.get("/admin/routing/pricelist/next-week/").content.decode()
+
+    assert "coming (0 prices)" in page
+    assert "ends" in page
+    assert boss.get("/admin/routing/pricelist/coverage/").status_code == 200
+
+
+def test_export_is_read_again_without_a_change(boss):
+    book = PriceListFactory()
+    for mnc in ("01", "02"):
+        PriceFactory(price_list=book, country="PL", mcc="260", mnc=mnc)
+    content = b"".join(boss.get(f"/admin/routing/pricelist/{book.pk}/prices.csv").streaming_content)
+
+    found = flow.upload(provider=book.provider, name="export.csv", content=content, user=None)
+    work.work()
+    found.refresh_from_db()
+    flow.choose_mapping(
+        found.pk,
+        work.Mapping.from_json(found.mapping),
+        user=None,
+        partial=False,
+        effective_at=None,
+        outlier_percent=50,
+    )
+    work.work()
+
+    found.refresh_from_db()
+    assert (found.status, found.counts["unchanged"], found.counts["rows"]) == ("ready", 2, 2)
+
+
+@pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
+def test_spreadsheet_runs_nothing(value):
+    assert exports.safe(value) == f"'{value}"
+
+
+def test_dry_run_keeps_nothing(tmp_path):
+    ProviderFactory(slug="a")
+    path = tmp_path / "codes.csv"
+    path.write_bytes(SHAPES["codes.csv"])
+
+    assert "4 rows, 4 prices" in run(str(path), "--provider", "a", "--set", "currency=EUR", "--dry-run")
+    assert not PriceImport.objects.exists()
+    with pytest.raises(CommandError, match="second person"):
+        run(str(path), "--provider", "a", "--apply")
+
+
+def test_shell_hands_in_and_applies_only_where_nobody_is_bound(tmp_path, settings):
+    ProviderFactory(slug="a")
+    path = tmp_path / "codes.csv"
+    path.write_bytes(SHAPES["codes.csv"])
+
+    run(str(path), "--provider", "a", "--set", "currency=EUR")
+    assert PriceImport.objects.get().status == "submitted"
+    settings.PRICE_FOUR_EYES = "off"
+    run(str(path), "--provider", "a", "--set", "currency=EUR", "--apply")
+    assert PriceList.objects.get().status == "active"
+
+
+def test_approval_needs_the_permission(client):
+    found = flow.upload(provider=ProviderFactory(), name="a.csv", content=SHAPES["codes.csv"], user=None)
+    PriceImport.objects.update(status="submitted")
+    user = User.objects.create_user("helper", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_priceimport", "change_priceimport"]))
+    client.force_login(user)
+
+    assert client.post(f"/admin/routing/priceimport/{found.pk}/approve/now/").status_code == 403
+    assert client.get(f"/admin/routing/priceimport/{found.pk}/change/").status_code == 200
