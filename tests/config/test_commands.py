@@ -57,8 +57,9 @@ def test_migration_gives_way_to_a_transaction_that_holds_its_table() -> None:
     variables = {**os.environ, "DATABASE_URL": url, "LOCK_TIMEOUT": "0.3", "STATEMENT_TIMEOUT": "3600"}
     command = [sys.executable, "manage.py", "migrate", "messaging", "zero", "--noinput"]
     with psycopg.connect(url) as connection:
-        for table in apps.get_app_config("messaging").get_models():  # these locks last as long as the transaction
-            connection.execute(f"LOCK TABLE {table._meta.db_table} IN ACCESS SHARE MODE")  # type: ignore[call-overload]
+        # Every table, since other apps go back first; these locks last as long as the transaction.
+        for model in apps.get_models():
+            connection.execute(f'LOCK TABLE "{model._meta.db_table}" IN ACCESS SHARE MODE')  # type: ignore[call-overload]
         before = time.monotonic()
 
         result = subprocess.run(command, cwd=BASE_DIR, env=variables, capture_output=True, text=True, timeout=60)
