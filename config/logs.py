@@ -35,7 +35,7 @@ FIELDS = frozenset(
         "count",
         "country",
     }
-    | {"method", "route", "status", "duration_ms", "bytes_in", "bytes_out", "version", "settings"}
+    | {"method", "route", "status", "duration_ms", "bytes_in", "bytes_out", "version", "settings", "import"}
 )
 OURS = frozenset({"config", "messaging", "providers", "routing", "verification"})
 FRAMES = 12  # of a traceback, the innermost
