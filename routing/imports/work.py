@@ -233,7 +233,7 @@ class Task:
                 self._move(Status.APPLIED, tries=0, step="", closed_at=now)
         except IntegrityError:
             raise Unreadable("Another list of this provider begins at the same moment: choose another.") from None
-        log.info("price import applied", extra={"import": self.found.pk, "book": book_id})
+        log.info("price import applied", extra={"import": self.found.pk})
 
     def _still_compared_with(self, begin: datetime) -> None:
         if book_in_force(self.found.provider_id, begin) != self.found.base_id:
@@ -259,7 +259,7 @@ class Task:
         compare.drop_tables()
         with suppress(Stopped):
             self._move(Status.FAILED, fault=fault, step="")
-        log.warning("price import failed", extra={"import": self.found.pk, "reason": fault})
+        log.warning("price import failed", extra={"import": self.found.pk, "code": fault})
 
     def _move(self, to: Status, **fields: Any) -> None:
         self._same_connection()
