@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +31,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 SWITCH = 0.001
 THREADS = 2  # of Django: a check of a code does not wait behind a batch; more would only wait for each other
 PATIENCE = 30.0  # seconds for a whole body to come in
+BATCH = "/api/v1/messages/batch"
 UPLOAD = 64 * 1024 * 1024  # bytes: a file for the admin
+UPLOADS = 2  # of files that are longer than a batch, at once: the others wait unread, and take no memory
 NO_BASE = {b"content-length", b"content-type", b"x-request-id"}
 _QUERY = re.compile(rb"[A-Za-z0-9._~=&+-]*")  # Django would write it in the same way
 
@@ -43,12 +46,17 @@ class Application:
         self._django = Threads(django, THREADS)
         self._accept = Together("accept", hot.accept)
         self._store = Together("store", hot.store)
+        self._uploads = asyncio.Semaphore(UPLOADS)
         self._base: Headers = []  # the headers of every answer of the API
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
+        async with self._uploads if _is_upload(scope) else nullcontext():
+            await self._request(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         body = await _body(scope, receive)
         if body is None:
@@ -111,17 +119,32 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
+def _is_upload(scope: Scope) -> bool:
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return scope["path"].startswith(ADMIN) and (not length.isdigit() or int(length) > settings.BATCH_BODY_LIMIT)
+
+
+def _most(path: str) -> int:
+    """Bytes of a body that its view may want to see."""
+    if path.startswith(ADMIN):
+        return UPLOAD
+    return settings.BATCH_BODY_LIMIT if path == BATCH else settings.SINGLE_BODY_LIMIT
+
+
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
-    """The body, cut off behind what the views would refuse as too long; None where its client has gone or dawdles."""
-    most = UPLOAD if scope["path"].startswith(ADMIN) else settings.BATCH_BODY_LIMIT
-    body = bytearray()
+    """The body, cut off behind what its view would refuse as too long; None where its client has gone or dawdles."""
+    most = _most(scope["path"])
+    body, came = bytearray(), 0
     try:
         async with asyncio.timeout(PATIENCE):
-            while len(body) <= most:
+            # The rest is read too, and not kept: who is closed to while he writes may not hear why.
+            while came <= max(most, settings.BATCH_BODY_LIMIT):
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     return None
-                body += message.get("body", b"")
+                part = message.get("body", b"")
+                came += len(part)
+                body += part[: most + 1 - len(body)]
                 if not message.get("more_body"):
                     break
     except TimeoutError:

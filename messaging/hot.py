@@ -74,16 +74,22 @@ def accept(posts: Sequence[Post]) -> list[Reply | None]:
             requests[index] = Request(caller, bodies.parse(post.body), post.headers.get("idempotency-key"))
         except Refusal:
             continue
-    try:
-        with quotas.reserve_each(request.caller for request in requests.values()) as rooms:
-            found = intake.accept_each(list(requests.values()), rooms) if requests else []
-    except Error as error:
-        if not _undone(error):
-            raise
-        log.warning("accepted one by one: together they could not be", exc_info=error)
-        return [None] * len(posts)
+    found = _accepted(list(requests.values())) if requests else []
     answers = dict(zip(requests, found, strict=True))
     return [_reply(answers.get(i), requests[i], keys[i]) if i in requests else None for i in range(len(posts))]
+
+
+def _accepted(requests: Sequence[Request]) -> Sequence[Answer | Refusal | None]:
+    """None for each where the database would not have one of them: the ordinary way finds out which."""
+    with quotas.reserve_each(request.caller for request in requests) as rooms:
+        try:
+            return intake.accept_each(requests, rooms)
+        except Error as error:
+            # A limit can make it more than one statement: what the first has stored must not be stored again.
+            if not _undone(error) or any(room.spent for room in rooms.values()):
+                raise
+            log.warning("accepted one by one: together they could not be", exc_info=error)
+    return [None] * len(requests)
 
 
 def _undone(error: Error) -> bool:
