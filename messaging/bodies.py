@@ -46,20 +46,19 @@ def read_json(request: Request, limit: int) -> Any:
     return parse(read(request, limit))
 
 
-# The end of a name, or of a quotation in a text that looks like one; and numbers that orjson reads as something else.
+# The end of a name, or of a quotation in a text that looks like one.
 _NAME = re.compile(rb'"\s*:')
-_OTHERS = re.compile(rb"[0-9]{18}|-0")
 
 
 def parse(raw: bytes) -> Any:
     """Raises InvalidJson."""
     # orjson is several times as fast and lets the last of repeated names win. Where there are as many names as ends
-    # of names none was repeated; all else is read with care.
+    # of names none was repeated; all else is read with care, and so is what it takes for a fraction: see _names.
     try:
         found = orjson.loads(raw)
-        if _names(found) == len(_NAME.findall(raw)) and not _OTHERS.search(raw):
+        if _names(found) == len(_NAME.findall(raw)):
             return found
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         return json.loads(raw.decode(), parse_constant=_refuse, object_pairs_hook=_unique)
@@ -91,11 +90,18 @@ def _refuse(constant: str) -> Any:
 
 
 def _names(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(_names(one) for one in value.values() if isinstance(one, dict | list))
-    if isinstance(value, list):
-        return sum(map(_names, value))
-    return 0
+    """How many names it has. Raises ValueError for a fraction: to orjson minus zero and huge integers are such."""
+    if type(value) is float:
+        raise ValueError("a fraction")
+    found = 0
+    if type(value) is dict:
+        found, value = len(value), value.values()
+    elif type(value) is not list:
+        return 0
+    for one in value:
+        if type(one) is not str:  # most are
+            found += _names(one)
+    return found
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +22,7 @@ CLOSE_WAIT = 4  # seconds for a reader to commit and to leave its group
 ADMIN_WAIT = 15  # seconds
 LAG_WAIT = 1  # seconds for each question about how much waits
 QUIET = 10  # seconds between two lines of a kind from the client
+FOR_GOOD = frozenset(["MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE", "INVALID_RECORD"])  # however often it is tried
 
 
 class _Throttle(logging.Filter):
@@ -58,6 +59,14 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True)
+class Published:
+    """Of a group, by index: what Kafka has taken, and what it never will, with its reason. The rest: another time."""
+
+    taken: Set[int]
+    refused: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """A record as it was read; `value` is None for a tombstone."""
 
@@ -77,15 +86,39 @@ class Publisher:
         self._producer: Producer | None = None
         self.trouble = ""  # why Kafka did not take all of the last records; one line for a person
 
-    def publish(self, records: Sequence[Outgoing], stopping: threading.Event) -> set[int]:
-        """Writes them, in no order that could be relied on, and returns the indices of those that Kafka has taken.
+    def publish(self, records: Sequence[Outgoing], stopping: threading.Event) -> Published:
+        """Writes them, in no order that could be relied on.
 
         Takes little longer than KAFKA_DELIVERY_TIMEOUT, and twice that where Kafka does not take them. One that is
-        missing may have been written all the same.
+        in neither part of the answer may have been written all the same.
         """
+        taken, errors = self._write(records, stopping)
+        refused = {}
+        for index in [index for index, error in errors.items() if error in FOR_GOOD]:
+            # Once more by itself: a broker refuses a whole batch for one record in it.
+            alone, found = self._write([records[index]], stopping)
+            if alone:
+                taken.add(index)
+            elif found.get(0) in FOR_GOOD:
+                refused[index] = found[0]
+            else:  # Kafka has gone meanwhile
+                break
+        self.trouble = ""
+        if len(taken) + len(refused) < len(records):
+            reasons = ", ".join(sorted(set(errors.values()) - FOR_GOOD)) or "-"
+            self.trouble = f"Kafka took {len(taken)} of {len(records)} records: {reasons}"
+            log.warning("%s", self.trouble)
+            # A broker that restarted without its memory never lets an idempotent producer through again (seen).
+            self.close()
+            # What the old producer has on its way would turn the order back behind what the new one writes.
+            stopping.wait(settings.KAFKA_DELIVERY_TIMEOUT)
+        return Published(taken, refused)
+
+    def _write(self, records: Sequence[Outgoing], stopping: threading.Event) -> tuple[set[int], dict[int, str]]:
+        """Those that were acknowledged, and what became of others, as far as it is told in time."""
         producer = self._producer = self._producer or Producer(_producing(), logger=client_log)
         taken: set[int] = set()
-        errors: set[str] = set()
+        errors: dict[int, str] = {}
         for index, record in enumerate(records):
             report = partial(_report, taken, errors, index)
             try:
@@ -93,21 +126,12 @@ class Publisher:
                     record.topic, record.value, record.key, headers=dict(record.headers), on_delivery=report
                 )
             except KafkaException as error:  # larger than the client's own limit, or a producer that has given up
-                errors.add(error.args[0].name())
+                errors[index] = error.args[0].name()
         deadline = time.monotonic() + settings.KAFKA_DELIVERY_TIMEOUT + 1
         while producer.flush(0.1) and time.monotonic() < deadline:
             if stopping.is_set():
                 deadline = min(deadline, time.monotonic() + STOP_WAIT)
-        self.trouble = ""
-        if len(taken) < len(records):
-            self.trouble = f"Kafka took {len(taken)} of {len(records)} records: {', '.join(sorted(errors)) or '-'}"
-            log.warning("%s", self.trouble)
-        if errors - {"MSG_SIZE_TOO_LARGE"} or len(producer):
-            # A broker that restarted without its memory never lets an idempotent producer through again (seen).
-            self.close()
-            # What the old producer has on its way would turn the order back behind what the new one writes.
-            stopping.wait(settings.KAFKA_DELIVERY_TIMEOUT)
-        return taken
+        return taken, errors
 
     def close(self) -> None:
         if self._producer:
@@ -221,11 +245,11 @@ def create_topics(partitions: Mapping[str, int], replication_factor: int) -> dic
     return found
 
 
-def _report(taken: set[int], errors: set[str], index: int, error: KafkaError | None, _: Message) -> None:
+def _report(taken: set[int], errors: dict[int, str], index: int, error: KafkaError | None, _: Message) -> None:
     if error is None:
         taken.add(index)
     else:
-        errors.add(error.name())
+        errors[index] = error.name()
 
 
 def _record(message: Message) -> Incoming:

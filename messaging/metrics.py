@@ -258,6 +258,17 @@ def _kafka() -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "messaging_dead_letters", f"Commands that were not carried out, counted to {COUNTED + 1}.", value=letters
     )
+    refused = GaugeMetricFamily(
+        "messaging_kafka_refused",
+        f"Records that Kafka refused for good and that are in no topic, counted to {COUNTED + 1}.",
+        labels=("kind",),
+    )
+    for kind, table in (("event", "messaging_event"), ("dead_letter", "messaging_deadletter")):
+        ((count,),) = rows(
+            f"SELECT count(*) FROM (SELECT FROM {table} WHERE NOT refusal = '' LIMIT {COUNTED + 1}) r"  # noqa: S608  literals
+        )
+        refused.add_metric((kind,), count)
+    yield refused
 
 
 def _webhooks(counts: Iterable[Counted]) -> Iterator[Metric]:

@@ -311,7 +311,8 @@ class Event(models.Model):
     client = models.ForeignKey(Client, null=True, on_delete=models.CASCADE, db_index=False, db_constraint=False)
     data = models.JSONField()
     created_at = models.DateTimeField()
-    published_at = models.DateTimeField(null=True)
+    published_at = models.DateTimeField(null=True)  # or refused: the relay is done with it
+    refusal = models.CharField("Kafka's refusal", max_length=40, blank=True, default="", db_default="")
     fan_out = models.BooleanField(default=False, db_default=False)  # to be made deliveries of (webhooks)
 
     class Meta:
@@ -320,6 +321,8 @@ class Event(models.Model):
             models.Index(fields=["id"], name="event_unpublished", condition=Q(published_at=None)),
             # webhooks: what is not fanned out yet
             models.Index(fields=["id"], name="event_unfanned", condition=Q(fan_out=True)),
+            # metrics, admin: what Kafka did not take
+            models.Index(fields=["id"], name="event_refused", condition=~Q(refusal="")),
         ]
         constraints = [
             # relay: the event before; admin: the timeline of one subject
@@ -345,7 +348,8 @@ class DeadLetter(models.Model):
     reason = models.CharField(max_length=60)
     detail = models.CharField(max_length=300, blank=True)
     received_at = models.DateTimeField()
-    published_at = models.DateTimeField(null=True)  # to the topic of dead letters
+    published_at = models.DateTimeField(null=True)  # to the topic of dead letters, or refused there
+    refusal = models.CharField("Kafka's refusal", max_length=40, blank=True, default="", db_default="")
     replayed_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -362,6 +366,8 @@ class DeadLetter(models.Model):
             models.Index(fields=["id"], name="dead_letter_open", condition=Q(replayed_at=None)),
             # dead_letters.purge
             models.Index(fields=["received_at"], name="dead_letter_age"),
+            # metrics: what Kafka did not take
+            models.Index(fields=["id"], name="dead_letter_refused", condition=~Q(refusal="")),
         ]
 
     def __str__(self) -> str:

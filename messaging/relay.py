@@ -4,8 +4,12 @@ Why the order holds. Whoever writes an event holds the lock of its subject's row
 events of one subject commit in the order of their sequences, and a reader of the primary that sees one sees all before
 it. The relay takes of each subject only the first event that is not out yet, and the one behind it after that one is
 marked. Ids and times play no part: ids of different subjects commit in any order.
+
+What Kafka refuses for good, as too large, is marked with its reason and left out: the sequence has a gap there, and
+neither the rest of its subject nor any other waits.
 """
 
+import logging
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +22,10 @@ from messaging.kafka import Outgoing, Publisher
 from messaging.models import DeadLetter
 from providers.sql import rows
 
+log = logging.getLogger(__name__)
+
 GROUP = 1000
+NAMED = 10  # ids of what was refused, in one line of the log
 CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8".encode()
 
 
@@ -57,12 +64,24 @@ class Relay:
     def _publish(self, table: str, ids: list[Any], records: Iterable[Outgoing]) -> bool:
         if not ids:
             return False
-        taken = self._publisher.publish(list(records), self._stopping)
-        rows(
-            f"UPDATE {table} SET published_at = clock_timestamp() WHERE id = ANY(%(ids)s)",  # noqa: S608  our tables
-            {"ids": [ids[index] for index in taken]},
-        )
-        return len(taken) == len(ids)
+        found = self._publisher.publish(list(records), self._stopping)
+        _mark(table, [ids[index] for index in found.taken])
+        by_reason: dict[str, list[Any]] = {}
+        for index, reason in found.refused.items():
+            by_reason.setdefault(reason, []).append(ids[index])
+        for reason, refused in by_reason.items():
+            _mark(table, refused, reason)
+            named = ", ".join(map(str, refused[:NAMED]))
+            log.error("Kafka refuses for good %s: %s", table, named, extra={"code": reason, "count": len(refused)})
+        return len(found.taken) + len(found.refused) == len(ids)
+
+
+def _mark(table: str, ids: list[Any], refusal: str = "") -> None:
+    """As dealt with: what is behind them in their subjects is next."""
+    rows(
+        f"UPDATE {table} SET published_at = clock_timestamp(), refusal = %(refusal)s WHERE id = ANY(%(ids)s)",  # noqa: S608  our tables
+        {"ids": ids, "refusal": refusal},
+    )
 
 
 # The event before is looked up for each row on its own: joined, a long backlog would be hashed anew for every group.

@@ -38,6 +38,7 @@ class DeadLetterAdmin(Log):
         "produced_at",
         "received_at",
         "published_at",
+        "refusal",
         "replayed_at",
         "content",
     )

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from messaging import heartbeats, outbox
 from messaging.admin.dashboard import NOTHING, duration, number
 from messaging.heartbeats import BRIDGE, RELAY, Word
-from messaging.models import KafkaProcess
+from messaging.models import Event, KafkaProcess
 from providers.pages import LongList, ReadOnly, badge
 
 LATE = 30  # seconds: an event that has waited for longer waits for somebody
@@ -60,14 +60,16 @@ def _cards(words: Sequence[Word]) -> list[dict[str, Any]]:
     standing = sum(word.role == RELAY for word in alive) - leaders
     bridges = [word for word in alive if word.role == BRIDGE]
     waiting = heartbeats.waiting(bridges)
-    oldest = f"Not in Kafka yet, the oldest for {duration(late.seconds)}." if late.events else "All are in Kafka."
-    return [
+    oldest = f"Not in Kafka yet, the oldest for {duration(late.seconds)}." if late.events else "None waits for Kafka."
+    events = reverse("admin:messaging_event_changelist")
+    refused = Event.objects.exclude(refusal="")[: outbox.COUNTED + 1].count()
+    found = [
         _card("relays lead", number(leaders), f"{standing} more stand by.", alarm=leaders != 1),
         _card(
             "events waiting",
-            f"{outbox.COUNTED}+" if late.events > outbox.COUNTED else number(late.events),
+            _count(late.events),
             oldest,
-            link=reverse("admin:messaging_event_changelist"),
+            link=events,
             alarm=late.seconds > LATE,
         ),
         _card("bridges", number(len(bridges)), "They share the partitions.", alarm=not bridges),
@@ -77,6 +79,14 @@ def _cards(words: Sequence[Word]) -> list[dict[str, Any]]:
             "In the partitions of these bridges, by their own word.",
         ),
     ]
+    if refused:
+        text = "For good, as too large: they are in no topic, and the rest went on."
+        found.append(_card("events refused", _count(refused), text, link=f"{events}?refusal__isempty=0", alarm=True))
+    return found
+
+
+def _count(count: int) -> str:
+    return f"{outbox.COUNTED}+" if count > outbox.COUNTED else number(count)
 
 
 def _card(title: str, count: str, text: str, *, link: str = "", alarm: bool = False) -> dict[str, Any]:

@@ -136,9 +136,14 @@ class ReceiptAdmin(Log):
 
 @admin.register(Event)
 class EventAdmin(Log):
-    list_display = ("created_at", "type", "subject", "sequence", "client", "published_at")
+    list_display = ("created_at", "type", "subject", "sequence", "client", "published_at", "refused")
+    list_filter = (("refusal", admin.EmptyFieldListFilter),)
     list_select_related = ("client",)
     search_help_text = "The subject: a message's id or a provider's slug"
 
     def found_by(self, queryset: Any, term: str) -> Any:
         return queryset.filter(subject=term)
+
+    @admin.display(description="Kafka's refusal")
+    def refused(self, row: Event) -> SafeString | str:
+        return badge(row.refusal, "danger") if row.refusal else ""

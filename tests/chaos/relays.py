@@ -17,18 +17,18 @@ def relay() -> None:
     """Never returns."""
     from django.core.management import call_command
 
-    from messaging.kafka import Publisher
+    from messaging.kafka import Published, Publisher
 
     publish = Publisher.publish
     groups = 0
 
-    def interrupted(self: Publisher, records: Sequence[Any], stopping: Any) -> set[int]:
+    def interrupted(self: Publisher, records: Sequence[Any], stopping: Any) -> Published:
         nonlocal groups
-        taken = publish(self, records, stopping)
-        groups += bool(taken)
+        found = publish(self, records, stopping)
+        groups += bool(found.taken)
         if groups == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return taken
+        return found
 
     Publisher.publish = interrupted
     call_command("run_relay")

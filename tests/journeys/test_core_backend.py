@@ -11,11 +11,16 @@ import pytest
 from standardwebhooks import Webhook
 
 from examples.core_backend.store import Store
-from messaging.models import Message
+from messaging.models import Event, Message
+from messaging.moves import Move
+from messaging.states import Status
+from messaging.webhooks import endpoints, replays
 from tests.factories import ClientFactory, ProviderFactory
 from tests.fleet import ROOT, Fleet, wait_for
+from tests.messaging.webhooks.receiver import tell
 
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+LOOPBACK = {"WEBHOOK_ALLOW_HTTP": "true", "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
 TEXT = "Your transfer has arrived."
 
 
@@ -26,13 +31,11 @@ def example(directory, kafka, *arguments):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_it_sends_by_kafka_is_delivered_once_and_heard(kafka, carriers, tmp_path):
-    ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token", price="0.04")
-    ClientFactory(slug="core-backend", kafka_enabled=True)
-    carriers.faults("carrier-a", {"fault": "receipt_never"})
-    store = Store(str(tmp_path / "store"))
-    with Fleet(tmp_path, **kafka.settings) as fleet:
-        fleet.bridge(), fleet.relay(), fleet.worker("transactional")
+def test_what_it_sends_by_kafka_is_delivered_once_and_heard_both_ways(kafka, carriers, tmp_path, receiver):
+    client, store = journey(carriers), receiver.store
+    hook = endpoint(client, receiver.url, secret=SECRET)
+    with Fleet(tmp_path, **kafka.settings, **LOOPBACK) as fleet:
+        fleet.bridge(), fleet.relay(), fleet.worker("transactional", "events")
         fleet.program("listen", *example(tmp_path, kafka, "listen"))
 
         told = [
@@ -47,9 +50,47 @@ def test_what_it_sends_by_kafka_is_delivered_once_and_heard(kafka, carriers, tmp
         everything = {f"transfer-{number}": "sent" for number in range(3)}
         wait_for(lambda: store.statuses() == everything, 60)
         wait_for(lambda: kafka.done() == 6, 20)
+        wait_for(lambda: kafka.done("core-backend", kafka.events) == 6, 20)
+        wait_for(lambda: hook.deliveries.filter(status="delivered").count() == 6, 20)
     assert told == ["1 acknowledged\n"] * 3 + ["0 acknowledged\n"] * 3
     assert Message.objects.count() == 3
     assert sorted(entry["to"] for entry in carriers.entries("accepted")) == [f"+38067123456{n}" for n in range(3)]
+    assert seen(store) == {str(pk) for pk in Event.objects.values_list("pk", flat=True)}  # six, each heard twice
+
+
+@pytest.mark.django_db(transaction=True)
+def test_signed_webhooks_in_the_wrong_order_leave_the_latest_state(tmp_path, receiver):
+    hook = endpoint(ClientFactory(slug="core-backend"), receiver.url, secret=SECRET)
+    message = tell(hook.client, Status.SENT)
+    Message.objects.transition([Move(message.pk, Status.DELIVERED)])
+    sent, delivered = Event.objects.order_by("sequence")
+    with Fleet(tmp_path, **LOOPBACK) as fleet:
+        Event.objects.update(fan_out=False)
+        fleet.worker("events")
+
+        for number, event in enumerate((delivered, sent), 1):
+            replays.one(hook, event.pk)
+            wait_for(lambda number=number: hook.deliveries.filter(status="delivered").count() == number)
+
+    assert seen(receiver.store) == {str(sent.pk), str(delivered.pk)}
+    assert receiver.store.statuses() == {message.reference: "delivered"}
+
+
+def journey(carriers):
+    ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token", price="0.04")
+    carriers.faults("carrier-a", {"fault": "receipt_never"})
+    return ClientFactory(slug="core-backend", kafka_enabled=True)
+
+
+def endpoint(client, url, *, secret):
+    found = endpoints.prepare(client.pk, url, ["message.*"], secret=secret)
+    found.save(force_insert=True)
+    return found
+
+
+def seen(store):
+    with store._open() as database:
+        return {event_id for (event_id,) in database.execute("SELECT event_id FROM seen")}
 
 
 def repeated(store):
@@ -65,11 +106,11 @@ def run(arguments):
 
 class Receiver:
     def __init__(self, url, store):
-        self._url = url
+        self.url = url
         self.store = store
 
     def post(self, body, headers):
-        request = urllib.request.Request(self._url, body, headers)
+        request = urllib.request.Request(self.url, body, headers)
         try:
             with urllib.request.urlopen(request, timeout=10) as answer:
                 return answer.status

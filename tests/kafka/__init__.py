@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from config.local import kafka as broker
 from config.local.postgres import die_with_parent, free_port
@@ -58,6 +60,13 @@ class Kafka:
             self._server.start()
         create_topics({self.events: PARTITIONS, self.commands: PARTITIONS, self.dlq: 1}, 1)
 
+    def topic(self, name: str, **config: str) -> str:
+        """One more, with settings of its own; returns its whole name."""
+        found = f"{name}.{uuid.uuid4().hex[:8]}"
+        admin = AdminClient({"bootstrap.servers": self.url})
+        admin.create_topics([NewTopic(found, PARTITIONS, 1, config=config)])[found].result(20)
+        return found
+
     def end(self) -> None:
         """The server is of the whole run, and goes on."""
         if not self._server:
@@ -75,11 +84,11 @@ class Kafka:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
-    def done(self) -> int:
-        """Commands whose offsets are committed."""
-        consumer = Consumer({"bootstrap.servers": self.url, "group.id": self.group})
+    def done(self, group: str = "", topic: str = "") -> int:
+        """Commands whose offsets are committed, or the records of another group and topic."""
+        consumer = Consumer({"bootstrap.servers": self.url, "group.id": group or self.group})
         try:
-            places = [TopicPartition(self.commands, partition) for partition in range(PARTITIONS)]
+            places = [TopicPartition(topic or self.commands, partition) for partition in range(PARTITIONS)]
             return sum(max(place.offset, 0) for place in consumer.committed(places, timeout=10))
         finally:
             consumer.close()

@@ -1,5 +1,6 @@
 import io
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -131,6 +132,13 @@ def test_json_that_would_exhaust_the_parser(body):
         bodies.read_json(request(body), 64 * 1024)
 
 
+@pytest.mark.parametrize("depth", range(900, 1101, 20))
+def test_nesting_that_one_parser_takes_and_the_other_does_not_is_read_or_refused(depth):
+    """orjson ends at 1024 levels, and Python where the stack is full."""
+    with suppress(InvalidJson):
+        assert len(bodies.parse(b"[" * depth + b"]" * depth)) == 1
+
+
 def test_an_escaped_surrogate_is_left_to_the_field_it_is_in():
     assert bodies.read_json(request(rb'{"a": "\ud800"}'), LIMIT) == {"a": "\ud800"}
 
@@ -156,6 +164,8 @@ def test_a_repeated_name_is_found_however_it_is_written(raw):
         b"123456789012345678901234567890",
         b"-0",
         b'{"a" : [{}, 1.5, "\\ud800"]}',
+        b'{"a":[{"b":18446744073709551616}],"c":-9223372036854775809}',
+        b'{"a":-0.0,"b":[-0],"c":18446744073709551615,"d":9007199254740993}',
         b'"\\u0000"',
         b"1e400",
     ],

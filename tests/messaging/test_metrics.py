@@ -236,6 +236,17 @@ def test_kafka_is_told_by_the_word_of_its_processes(client):
     assert found["messaging_dead_letters",] == 0
 
 
+def test_what_kafka_refused_for_good_is_counted(client):
+    for sequence, refusal in enumerate(("", "MSG_SIZE_TOO_LARGE"), 1):
+        row = {"subject": "x", "sequence": sequence, "refusal": refusal, "published_at": now(), "created_at": now()}
+        Event.objects.create(id=uuid7(), type="x", data={}, **row)
+
+    found = scrape(client)
+
+    assert found["messaging_kafka_refused", "event"] == 1
+    assert found["messaging_kafka_refused", "dead_letter"] == 0
+
+
 def test_document_names_every_metric_and_its_labels(client, caller, provider):
     ProviderBalance.objects.create(provider=provider, amount=10, currency="EUR")
     PriceFactory(price_list=provider.price_lists.get(), country="FR", currency="USD")

@@ -1,15 +1,15 @@
 """The relay against a real broker: at least once, and the events of one subject in their order."""
 
 import json
+import secrets
 import threading
 import uuid
 from collections import defaultdict
 
 import pytest
-from django.db import connection
 
 from messaging import outbox, relay, schema
-from messaging.models import Event, Message
+from messaging.models import DeadLetter, Event, Message
 from messaging.moves import Move
 from messaging.states import Status
 from providers.sql import rows
@@ -119,19 +119,63 @@ def test_events_of_one_subject_keep_their_order_whatever_their_ids(kafka, publis
 
 def test_an_event_waits_for_the_one_before_it(kafka, publisher):
     events_of(subjects=1, sequences=3)
-    Event.objects.filter(sequence=2).update(published_at=None)
-    with connection.cursor() as cursor:  # the second is refused by Kafka: larger than any record may be
-        cursor.execute(
-            "UPDATE messaging_event SET data = jsonb_build_object('x', repeat('x', 2000000)) WHERE sequence=2"
-        )
 
     publisher.work()
-    publisher.work()
 
-    assert list(Event.objects.exclude(published_at=None).values_list("sequence", flat=True)) == [1]
-    Event.objects.filter(sequence=2).update(data={})
+    assert published() == [1]
     drain(publisher)
     assert_complete_and_in_order(kafka.read(kafka.events, lambda found: len(found) >= 3))
+
+
+def test_what_kafka_refuses_for_good_is_marked_and_holds_up_nothing(kafka, publisher, caplog):
+    events_of(subjects=3, sequences=3)
+    swell("subject-1", 2, 2_000_000)  # larger than our own client lets pass
+
+    drain(publisher)
+
+    refused = Event.objects.exclude(refusal="").get()
+    assert (refused.subject, refused.sequence, refused.refusal) == ("subject-1", 2, "MSG_SIZE_TOO_LARGE")
+    assert not Event.objects.filter(published_at=None).exists()
+    assert publisher._publisher.trouble == ""
+    assert f"refuses for good messaging_event: {refused.pk}" in caplog.text
+    refused.delete()
+    assert_complete_and_in_order(kafka.read(kafka.events, lambda found: len(found) >= 8))
+
+
+def test_what_shares_a_batch_with_a_record_that_the_broker_refuses_is_published(apache_kafka, settings):
+    settings.KAFKA_EVENTS_TOPIC = apache_kafka.topic("small", **{"max.message.bytes": "20000"})
+    publisher = relay.Relay(threading.Event())
+    events_of(subjects=12, sequences=2)
+    swell("subject-3", 1, 30_000)
+
+    drain(publisher)
+    publisher.close()
+
+    assert list(Event.objects.exclude(refusal="").values_list("subject", "sequence")) == [("subject-3", 1)]
+    assert not Event.objects.filter(published_at=None).exists()
+    Event.objects.exclude(refusal="").delete()
+    assert_complete_and_in_order(apache_kafka.read(settings.KAFKA_EVENTS_TOPIC, lambda found: count(found) == 23))
+
+
+def test_a_dead_letter_that_kafka_refuses_is_marked(kafka, publisher):
+    values = {"topic": "commands", "partition": 0, "produced_at": now(), "received_at": now(), "reason": "tombstone"}
+    DeadLetter.objects.create(**values, offset=1, raw=b"x" * 2_000_000)
+    DeadLetter.objects.create(**values, offset=2, raw=None)
+
+    drain(publisher)
+
+    assert list(DeadLetter.objects.order_by("offset").values_list("refusal", flat=True)) == ["MSG_SIZE_TOO_LARGE", ""]
+    assert not DeadLetter.objects.filter(published_at=None).exists()
+    assert len(kafka.read(kafka.dlq, len)) == 1
+
+
+def swell(subject, sequence, size):
+    data = {"x": secrets.token_hex(size // 2)}  # compressed, all the same letter would be small
+    Event.objects.filter(subject=subject, sequence=sequence).update(data=data)
+
+
+def published():
+    return list(Event.objects.exclude(published_at=None).order_by("sequence").values_list("sequence", flat=True))
 
 
 def test_provider_events_are_told_too(kafka, publisher):
