@@ -259,7 +259,7 @@ class Task:
         compare.drop_tables()
         with suppress(Stopped):
             self._move(Status.FAILED, fault=fault, step="")
-        log.warning("price import failed", extra={"import": self.found.pk, "code": fault})
+        log.warning("price import failed", extra={"import": self.found.pk})
 
     def _move(self, to: Status, **fields: Any) -> None:
         self._same_connection()
