@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from messaging.heartbeats import BRIDGE, RELAY, Heartbeat
-from messaging.models import DeadLetter, KafkaProcess, Message
+from messaging.models import DeadLetter, Event, KafkaProcess, Message, uuid7
 from tests.factories import ClientFactory, ProviderFactory
 from tests.messaging.door import GOOD
 from tests.messaging.stages import now
@@ -17,6 +17,8 @@ def test_relays_and_bridges_are_seen_with_what_waits(screen):
     Heartbeat(BRIDGE).tell("waits", "more than 50000 messages wait in bulk", [6, 7, 8], 4130)
     Heartbeat(BRIDGE).tell("waits", "Kafka: _ALL_BROKERS_DOWN", [], 0)
     KafkaProcess.objects.filter(detail__startswith="Kafka").update(seen_at=now() - timedelta(minutes=7))
+    told = {"subject": "m", "sequence": 1, "created_at": now(), "published_at": now(), "data": {}}
+    Event.objects.create(id=uuid7(), type="message.sent", refusal="MSG_SIZE_TOO_LARGE", **told)
 
     screen.open("messaging/kafkaprocess/")
 
@@ -25,6 +27,10 @@ def test_relays_and_bridges_are_seen_with_what_waits(screen):
     assert cards.filter(has_text="relays lead").inner_text().startswith("1")
     assert "gone" in screen.page.locator("#result_list").inner_text().lower()
     screen.keep("kafka-processes")
+    assert cards.filter(has_text="events refused").inner_text().startswith("1")
+    screen.open("messaging/event/?refusal__isempty=0")
+    assert "MSG SIZE TOO LARGE" in screen.page.locator("#result_list").inner_text()
+    screen.keep("kafka-refused")
 
 
 def test_a_dead_letter_is_replayed(screen):
