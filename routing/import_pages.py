@@ -4,6 +4,8 @@ from collections.abc import Mapping as Dictionary
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.template.defaultfilters import filesizeformat
+
 from routing import books
 from routing.import_models import LeftOut, PriceImport, StagedPrice
 from routing.imports.mapping import CHARGED, DECIMALS, Mapping
@@ -52,7 +54,7 @@ def facts(found: PriceImport) -> list[tuple[str, Any]]:
         people.append((word, found.decided_by))
     return [
         ("provider", found.provider),
-        ("file", f"{found.file_name}, {found.size / 1024:,.0f} kB"),
+        ("file", f"{found.file_name}, {filesizeformat(found.size)}"),
         ("extent", "some changes" if found.partial else "the whole list"),
         ("in force", _when(found)),
         ("compared with", found.base or ("no list in force" if found.counts else "")),

@@ -163,3 +163,41 @@ def book_triggers() -> tuple[str, str]:
         FOR EACH STATEMENT EXECUTE FUNCTION routing_price_book();"""
     backward = "DROP FUNCTION IF EXISTS routing_price_book() CASCADE; DROP FUNCTION routing_price_books() CASCADE;"
     return forward, backward
+
+
+def active_triggers() -> tuple[str, str]:
+    """SQL for a migration: `prices` rises with lists and prices that are in force or will be; a draft costs nobody."""
+    raised = """INSERT INTO providers_version AS v (topic, version) VALUES ('prices', 1)
+            ON CONFLICT (topic) DO UPDATE SET version = v.version + 1;"""
+    function = "RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    # A list that is being activated meanwhile is waited for: either it has these prices, or they count as its change.
+    forward = f"""
+        CREATE FUNCTION routing_price_active() {function}
+          PERFORM FROM routing_pricelist WHERE id IN (SELECT price_list_id FROM changed) ORDER BY id FOR SHARE;
+          IF EXISTS (SELECT FROM routing_pricelist
+            WHERE status = 'active' AND id IN (SELECT price_list_id FROM changed)) THEN {raised} END IF;
+          RETURN NULL; END $$;
+        CREATE FUNCTION routing_pricelist_active() {function}
+          IF EXISTS (SELECT FROM changed WHERE status = 'active') THEN {raised} END IF; RETURN NULL; END $$;
+        CREATE FUNCTION routing_pricelist_moved() {function}
+          IF EXISTS (SELECT FROM changed WHERE status = 'active' UNION ALL SELECT FROM before WHERE status = 'active')
+          THEN {raised} END IF; RETURN NULL; END $$;
+        CREATE FUNCTION routing_prices_gone() {function} {raised} RETURN NULL; END $$;"""  # noqa: S608  literals
+    triggers = [
+        ("routing_price", "INSERT", "NEW TABLE AS changed", "routing_price_active"),
+        ("routing_price", "UPDATE", "NEW TABLE AS changed", "routing_price_active"),
+        ("routing_price", "DELETE", "OLD TABLE AS changed", "routing_price_active"),
+        ("routing_pricelist", "INSERT", "NEW TABLE AS changed", "routing_pricelist_active"),
+        ("routing_pricelist", "UPDATE", "OLD TABLE AS before NEW TABLE AS changed", "routing_pricelist_moved"),
+        ("routing_pricelist", "DELETE", "OLD TABLE AS changed", "routing_pricelist_active"),
+    ]
+    for table, event, tables, name in triggers:
+        forward += f"""
+        CREATE TRIGGER {table}_active_{event.lower()} AFTER {event} ON {table} REFERENCING {tables}
+        FOR EACH STATEMENT EXECUTE FUNCTION {name}();"""
+    for table in ("routing_price", "routing_pricelist"):
+        forward += f"""
+        CREATE TRIGGER {table}_gone AFTER TRUNCATE ON {table}
+        FOR EACH STATEMENT EXECUTE FUNCTION routing_prices_gone();"""
+    names = "routing_price_active(), routing_pricelist_active(), routing_pricelist_moved(), routing_prices_gone()"
+    return forward, f"DROP FUNCTION {names} CASCADE;"

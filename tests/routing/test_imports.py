@@ -16,6 +16,7 @@ from routing.imports import flow, guess, work
 from routing.imports.errors import Refused
 from routing.imports.mapping import Mapping
 from routing.models import ExchangeRate, Price, PriceList
+from routing.snapshot import tables
 from tests.factories import PriceFactory, PriceListFactory, ProviderFactory
 from tests.routing.price_files import PRICES, SHAPES
 
@@ -489,3 +490,27 @@ def test_raw_sql_cannot_insert_an_overlapping_price(provider):
     with pytest.raises(Exception, match="one_price_at_a_time"):
         rows(copy, {"id": price.pk, "mnc": "01"})
     assert Price.objects.count() == 2
+
+
+def test_approved_import_routes_and_its_roll_back_too(provider, anna, ben, settings, monkeypatch):
+    settings.SNAPSHOT_MAX_AGE = 0.0
+    in_force(provider, n260_01="0.05")
+
+    before = tables.get()
+    while_written = []
+    told = work.Task.tell
+
+    def tell(task, *args, **fields):
+        told(task, *args, **fields)
+        while_written.append(tables.get())
+
+    monkeypatch.setattr(work.Task, "tell", tell)
+    found = applied(provider, csv("260,01,0.06"), anna, ben)
+    book = tables.get().routes[provider.pk].book(work._now())
+    flow.roll_back(found.pk, user=ben)
+    again = tables.get().routes[provider.pk].book(work._now())
+
+    assert while_written
+    assert all(one is before for one in while_written)
+    assert [quote.total for quote in book.quotes] == [60_000]
+    assert [quote.total for quote in again.quotes] == [50_000]

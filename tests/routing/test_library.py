@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from providers.sql import rows
-from routing import library
+from routing import books, library
 from routing.models import PriceList
 from routing.snapshot import tables
 from tests.factories import PriceFactory, PriceListFactory, ProviderFactory
@@ -55,6 +55,26 @@ def test_every_kind_of_change_is_seen(settings, change):
     )
 
     assert book_of("a") is not before
+
+
+@pytest.mark.django_db
+def test_draft_costs_nobody_anything_until_it_is_active(settings):
+    settings.SNAPSHOT_MAX_AGE = 0.0
+    provider = ProviderFactory(slug="a", price="0.04")
+    before = tables.get()
+
+    draft = PriceListFactory(provider=provider, status=PriceList.Status.DRAFT)
+    PriceFactory(price_list=draft, price=Decimal("0.05"))
+    PriceFactory(price_list=draft, country="FR", price=Decimal("0.05"))
+    draft.prices.filter(country="FR").update(price=1)
+    draft.prices.filter(country="FR").delete()
+    while_draft = tables.get()
+    books.activate(draft.pk)
+    active = price_of("a")
+    books.retire(draft.pk)
+
+    assert while_draft is before
+    assert (active, price_of("a")) == (50_000, 40_000)
 
 
 @pytest.mark.django_db
