@@ -29,6 +29,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # Seconds for which a thread that computes keeps the others waiting: Python's own 5 ms would be felt in every check of a
 # code that comes beside a batch, once for each of its answers from the database.
 SWITCH = 0.001
+GATHER = 0.005  # seconds for which a receipt waits for others: no provider minds, and they share a commit
 THREADS = 2  # of Django: a check of a code does not wait behind a batch; more would only wait for each other
 PATIENCE = 30.0  # seconds for a whole body to come in
 BATCH = "/api/v1/messages/batch"
@@ -45,7 +46,7 @@ class Application:
         sys.setswitchinterval(SWITCH)
         self._django = Threads(django, THREADS)
         self._accept = Together("accept", hot.accept)
-        self._store = Together("store", hot.store)
+        self._store = Together("store", hot.store, pause=GATHER)
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._base: Headers = []  # the headers of every answer of the API
 
