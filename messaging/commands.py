@@ -23,8 +23,8 @@ from messaging.errors import (
     UnknownObject,
 )
 from messaging.idempotency import Answer
-from messaging.intake import Rooms
 from messaging.models import DeadLetter
+from messaging.quotas import Rooms
 from providers.sql import rows
 
 SEND, CANCEL = "messaging.message.send", "messaging.message.cancel"

@@ -123,6 +123,6 @@ def store(posts: Sequence[Post]) -> list[Reply | None]:
             found[index] = receipts.read(path[1], webhook)
         except (Refusal, SignatureError, UnreadableReceipt):
             continue
-    if receipts.store_each([receipt for several in found.values() for receipt in several]):
+    if receipts.store([receipt for several in found.values() for receipt in several]):
         tasks.hint(EVENTS)
     return [Reply(204) if index in found else None for index in range(len(posts))]

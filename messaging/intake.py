@@ -27,7 +27,7 @@ from messaging.idempotency import (
 )
 from messaging.models import rfc3339, uuid7
 from messaging.moves import EVENT_DATA, fan_out
-from messaging.quotas import Room, reserve
+from messaging.quotas import Room, Rooms, reserve
 from messaging.states import MessageClass, Status
 from messaging.tally import count_messages
 from providers.health import Board
@@ -75,9 +75,6 @@ class Stored:
     status: str
     created_at: datetime
     expires_at: datetime
-
-
-Rooms = Mapping[uuid.UUID, Room]
 
 
 def accept(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> Answer:
@@ -229,8 +226,9 @@ def prepare(caller: Caller, draft: Draft, network: Network | None = None, claim:
     text = draft.text
     if draft.template:
         text = texts.render(client=caller.slug, name=draft.template, locale=draft.locale, params=draft.params)
-    measured = encoding.measure(draft.sample or text)
-    if not draft.renderer:
+    if draft.renderer:
+        measured = encoding.measure(draft.sample or text)
+    else:
         written = encoding.write(text, caller.transliteration)
         text, measured = written.text, written.encoding
     if not text.strip() or measured.segments > MAX_SEGMENTS:  # a template becomes that by its parameters

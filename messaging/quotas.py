@@ -43,6 +43,9 @@ class Room:
     spent: int = 0  # set by who stores them
 
 
+Rooms = Mapping[uuid.UUID, Room]  # by client
+
+
 class Grant(NamedTuple):
     """Places in a window that ends after `seconds`; of what was leased, `block` may be kept in memory."""
 
@@ -81,7 +84,7 @@ def reserve(caller: Caller, count: int) -> Iterator[Room]:
 
 
 @contextmanager
-def reserve_each(callers: Iterable[Caller]) -> Iterator[Mapping[uuid.UUID, Room]]:
+def reserve_each(callers: Iterable[Caller]) -> Iterator[Rooms]:
     """A place for each of many messages, by client: the rooms of `reserve`."""
     found = list(callers)
     wanted = Counter(caller.id for caller in found)

@@ -62,13 +62,8 @@ def read(provider: str, webhook: Webhook) -> list[tuple[int, ParsedReceipt]]:
     return [(route.id, receipt) for receipt in route.adapter.read_receipts(webhook)]
 
 
-def store(provider_id: int, receipts: Sequence[ParsedReceipt]) -> int:
-    """One durable statement; returns how many were new."""
-    return store_each([(provider_id, receipt) for receipt in receipts])
-
-
-def store_each(receipts: Sequence[tuple[int, ParsedReceipt]]) -> int:
-    """The same for receipts of several providers, each with its provider's id."""
+def store(receipts: Sequence[tuple[int, ParsedReceipt]]) -> int:
+    """Stores receipts, each with its provider's id, in one durable statement; returns how many were new."""
     if not receipts:
         return 0
     values = [

@@ -175,7 +175,7 @@ class ReceiptView(OpenView):
             our_reference=our_reference,
         )
         try:
-            new = receipts.store_each(receipts.read(provider, webhook))
+            new = receipts.store(receipts.read(provider, webhook))
         except SignatureError:
             log.warning("receipt with a bad signature", extra={"provider": provider})
             raise BadSignature from None

@@ -34,18 +34,22 @@ def _text(label: str, **kwargs: Any) -> forms.CharField:
     return forms.CharField(label=label, required=False, widget=UnfoldAdminTextInputWidget, **kwargs)
 
 
-class UploadForm(forms.Form):
-    provider = forms.ModelChoiceField(Provider.objects.order_by("slug"), widget=UnfoldAdminSelectWidget)
-    file = forms.FileField(
-        label="Price list", widget=UnfoldAdminFileFieldWidget, help_text="CSV in any encoding, Excel (.xlsx) or JSON."
-    )
-    extent = forms.ChoiceField(
+def _extent() -> forms.ChoiceField:
+    return forms.ChoiceField(
         label="The file is",
         choices=list(EXTENT.items()),
         initial="full",
         widget=UnfoldAdminRadioSelectWidget,
         help_text=EXTENT_HELP,
     )
+
+
+class UploadForm(forms.Form):
+    provider = forms.ModelChoiceField(Provider.objects.order_by("slug"), widget=UnfoldAdminSelectWidget)
+    file = forms.FileField(
+        label="Price list", widget=UnfoldAdminFileFieldWidget, help_text="CSV in any encoding, Excel (.xlsx) or JSON."
+    )
+    extent = _extent()
     saved = forms.ModelChoiceField(
         PriceMapping.objects.select_related("provider").order_by("name"),
         label="Mapping",
@@ -84,13 +88,7 @@ class MappingForm(forms.Form):
     pad_mnc = forms.BooleanField(
         label="Leading zeros are lost: an MNC 1 is 01", required=False, widget=UnfoldBooleanSwitchWidget
     )
-    extent = forms.ChoiceField(
-        label="The file is",
-        choices=list(EXTENT.items()),
-        initial="full",
-        widget=UnfoldAdminRadioSelectWidget,
-        help_text=EXTENT_HELP,
-    )
+    extent = _extent()
     effective_at = forms.DateTimeField(
         label="In force from (UTC)",
         required=False,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from django.apps import apps
 
+from messaging import receipts
 from messaging.models import ApiKey
 from providers.sql import rows
 
@@ -56,3 +57,8 @@ def signed(body, token="secret-token", timestamp=None):
     timestamp = timestamp or str(int(time.time()))
     signature = hmac.digest(token.encode(), timestamp.encode() + b"." + body, "sha256").hex()
     return {"X-Carrier-Timestamp": timestamp, "X-Carrier-Signature": signature}
+
+
+def store_receipts(provider_id, found):
+    """Receipts of one provider, as its address takes them; how many were new."""
+    return receipts.store([(provider_id, one) for one in found])

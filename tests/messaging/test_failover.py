@@ -18,6 +18,7 @@ from providers.types import ParsedReceipt
 from routing.snapshot import tables
 from tests.conftest import caller_for
 from tests.factories import AttemptFactory, MessageFactory, ProviderFactory
+from tests.messaging.door import store_receipts
 from tests.messaging.stages import accepted, claim, claim_one, now, only_message, settle
 from tests.messaging.truth import assert_tally_is_exact
 
@@ -52,7 +53,7 @@ def grow_old(seconds=21):
 
 def hear(status, provider="cheap", **fields):
     attempt = Attempt.objects.get(provider__slug=provider)
-    receipts.store(
+    store_receipts(
         attempt.provider_id, [ParsedReceipt(status, status, our_reference=attempt.our_reference.hex, **fields)]
     )
     return receipts.apply_due()
@@ -109,7 +110,7 @@ class TestSilence:
         sent()
         grow_old()
         reference = Attempt.objects.get().our_reference.hex
-        receipts.store(cheap.id, [ParsedReceipt(DELIVERED, "delivered", our_reference=reference)])
+        store_receipts(cheap.id, [ParsedReceipt(DELIVERED, "delivered", our_reference=reference)])
 
         sweeper.sweep()
 
@@ -198,7 +199,7 @@ class TestUndelivered:
         monkeypatch.setattr("messaging.tasks.hint", hinted.append)
         sent()
         reference = Attempt.objects.get().our_reference.hex
-        receipts.store(cheap.id, [ParsedReceipt(UNDELIVERED, "no", our_reference=reference)])
+        store_receipts(cheap.id, [ParsedReceipt(UNDELIVERED, "no", our_reference=reference)])
 
         tasks.apply_receipts()
 
@@ -207,7 +208,7 @@ class TestUndelivered:
     def test_receipt_that_came_before_the_answer_too(self, cheap, dear):
         MessageFactory(message_class="otp", failover_after=20)
         offer = claim_one("otp")
-        receipts.store(cheap.id, [ParsedReceipt(UNDELIVERED, "no", our_reference=offer.our_reference.hex)])
+        store_receipts(cheap.id, [ParsedReceipt(UNDELIVERED, "no", our_reference=offer.our_reference.hex)])
 
         settle(offer, accepted())
 
@@ -217,7 +218,7 @@ class TestUndelivered:
         sent()
         reference = Attempt.objects.get().our_reference.hex
         words = [ParsedReceipt(word, word, our_reference=reference) for word in (UNDELIVERED, DELIVERED)]
-        receipts.store(cheap.id, words)
+        store_receipts(cheap.id, words)
 
         receipts.apply_due()
 
@@ -379,7 +380,7 @@ def test_message_that_a_receipt_is_about_to_move_is_left_to_it(cheap, dear):
     """The receipt names the provider's own reference: the sweeper cannot see it coming."""
     sent()
     grow_old()
-    receipts.store(cheap.id, [ParsedReceipt(DELIVERED, "delivered", provider_reference="their-1")])
+    store_receipts(cheap.id, [ParsedReceipt(DELIVERED, "delivered", provider_reference="their-1")])
     applied, swept = threading.Event(), threading.Event()
 
     def apply():
@@ -410,7 +411,7 @@ def test_delivery_of_an_earlier_attempt_outweighs_another_refusal_in_its_group(c
     settle(claim_one("otp"), accepted("their-2"))
     for provider, word in ((cheap, DELIVERED), (dear, UNDELIVERED)):
         reference = Attempt.objects.get(provider=provider).our_reference.hex
-        receipts.store(provider.id, [ParsedReceipt(word, word, our_reference=reference)])
+        store_receipts(provider.id, [ParsedReceipt(word, word, our_reference=reference)])
 
     receipts.apply_due()
 

@@ -20,7 +20,7 @@ from providers.outcomes import Accepted, Ambiguous, ReceiptStatus
 from providers.sql import rows
 from providers.types import ParsedReceipt
 from tests.factories import MessageFactory, PriceFactory, ProviderFactory
-from tests.messaging.door import assert_problem
+from tests.messaging.door import assert_problem, store_receipts
 from tests.messaging.stages import claim, now, settle
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +79,7 @@ class TestContents:
         first, second = claim(limit=2)
         settle(first, Accepted("their-1", price="0.05", currency="EUR"))
         settle(second, Ambiguous("read_timeout"))
-        receipts.store(
+        store_receipts(
             provider.pk, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference=first.our_reference.hex)]
         )
         receipts.apply_due()
@@ -122,7 +122,7 @@ class TestContents:
     def test_backlog_receipts_and_events(self, client, provider):
         for message_class, age in (("bulk", 90), ("bulk", 30), ("otp", -60)):
             MessageFactory(message_class=message_class, not_before=now() - timedelta(seconds=age))
-        receipts.store(provider.pk, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference="f" * 32)])
+        store_receipts(provider.pk, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference="f" * 32)])
         Receipt.objects.update(apply_at=now() - timedelta(seconds=20))
         old = now() - timedelta(seconds=40)
         Event.objects.create(id=uuid7(), type="x", subject="x", sequence=1, data={}, created_at=old)
@@ -253,7 +253,7 @@ def test_document_names_every_metric_and_its_labels(client, caller, provider):
     accept(caller)
     (offer,) = claim()
     settle(offer, Accepted("their-1", price="0.05", currency="EUR"))
-    receipts.store(provider.pk, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference=offer.our_reference.hex)])
+    store_receipts(provider.pk, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference=offer.our_reference.hex)])
     receipts.apply_due()
     Heartbeat(BRIDGE).tell("reads", waiting=1)
     shown = set()

@@ -14,7 +14,7 @@ from routing.models import ExchangeRate, NetworkPrefix, NetworkSighting, Rule
 from routing.networks import Network, Seen, plan, remember, resolve
 from tests.conftest import caller_for
 from tests.factories import ClientFactory, MessageFactory, PriceFactory, PriceListFactory, ProviderFactory
-from tests.messaging.door import GOOD, URL, assert_problem
+from tests.messaging.door import GOOD, URL, assert_problem, store_receipts
 from tests.messaging.stages import claim, claim_one, now, only_attempt, only_message, settle
 
 pytestmark = pytest.mark.django_db
@@ -38,7 +38,7 @@ def offer(provider):
 def hear(status, **fields):
     attempt = only_attempt()
     told = ParsedReceipt(status, str(status), our_reference=attempt.our_reference.hex, **fields)
-    receipts.store(attempt.provider_id, [told])
+    store_receipts(attempt.provider_id, [told])
     receipts.apply_due()
 
 

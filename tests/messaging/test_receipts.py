@@ -12,6 +12,7 @@ from messaging.states import AttemptStatus, Status
 from providers.outcomes import ReceiptStatus
 from providers.types import ParsedReceipt
 from tests.factories import AttemptFactory, MessageFactory, ProviderFactory
+from tests.messaging.door import store_receipts
 from tests.messaging.stages import now, only_attempt, only_message
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +37,7 @@ def sent(provider):
 
 def hear(attempt, status, word="", **fields):
     fields.setdefault("our_reference", attempt.our_reference.hex)
-    receipts.store(attempt.provider_id, [ParsedReceipt(status, word or status, **fields)])
+    store_receipts(attempt.provider_id, [ParsedReceipt(status, word or status, **fields)])
     receipts.apply_due()
 
 
@@ -86,7 +87,7 @@ def test_every_order_ends_delivered(sent, order):
 
 def test_all_orders_in_one_group_end_delivered(sent):
     parsed = [ParsedReceipt(s, s, our_reference=sent.our_reference.hex) for s in (UNDELIVERED, DELIVERED, SENT)]
-    receipts.store(sent.provider_id, parsed)
+    store_receipts(sent.provider_id, parsed)
 
     receipts.apply_due()
 
@@ -177,7 +178,7 @@ def test_delivery_of_an_older_attempt_waits_while_another_is_open(provider):
 
 
 def test_receipt_nobody_knows_is_looked_for_again(provider):
-    receipts.store(provider.pk, [ParsedReceipt(DELIVERED, "delivered", our_reference="ab" * 16)])
+    store_receipts(provider.pk, [ParsedReceipt(DELIVERED, "delivered", our_reference="ab" * 16)])
 
     receipts.apply_due()
 
@@ -187,7 +188,7 @@ def test_receipt_nobody_knows_is_looked_for_again(provider):
 
 
 def test_receipt_nobody_knows_is_given_up_after_three_days(provider):
-    receipts.store(provider.pk, [ParsedReceipt(DELIVERED, "delivered", our_reference="ab" * 16)])
+    store_receipts(provider.pk, [ParsedReceipt(DELIVERED, "delivered", our_reference="ab" * 16)])
     Receipt.objects.update(received_at=now() - timedelta(hours=73))
 
     receipts.apply_due()
@@ -197,7 +198,7 @@ def test_receipt_nobody_knows_is_given_up_after_three_days(provider):
 
 def test_one_provider_cannot_report_on_anothers_attempt(sent):
     other = ProviderFactory(slug="other")
-    receipts.store(other.pk, [ParsedReceipt(DELIVERED, "delivered", our_reference=sent.our_reference.hex)])
+    store_receipts(other.pk, [ParsedReceipt(DELIVERED, "delivered", our_reference=sent.our_reference.hex)])
 
     receipts.apply_due()
 

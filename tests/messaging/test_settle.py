@@ -25,6 +25,7 @@ from providers.outcomes import (
 from providers.transport import OWN_FAULTS
 from providers.types import ParsedReceipt
 from tests.factories import ClientFactory, MessageFactory, ProviderFactory
+from tests.messaging.door import store_receipts
 from tests.messaging.stages import accepted, claim, claim_one, now, only_attempt, only_message, settle
 
 pytestmark = pytest.mark.django_db
@@ -259,7 +260,7 @@ class TestEarlyReceipt:
     def test_receipt_of_an_open_attempt_is_stored_not_applied(self, provider):
         MessageFactory()
         offer = claim_one()
-        receipts.store(provider.pk, [_delivered(offer)])
+        store_receipts(provider.pk, [_delivered(offer)])
 
         receipts.apply_due()
 
@@ -269,7 +270,7 @@ class TestEarlyReceipt:
     def test_settle_applies_it(self, provider):
         MessageFactory()
         offer = claim_one()
-        receipts.store(provider.pk, [_delivered(offer)])
+        store_receipts(provider.pk, [_delivered(offer)])
 
         settle(offer, accepted())
 
@@ -279,7 +280,7 @@ class TestEarlyReceipt:
     def test_early_receipt_of_another_provider_is_not_taken(self, provider):
         MessageFactory()
         offer = claim_one()
-        receipts.store(ProviderFactory().pk, [_delivered(offer)])
+        store_receipts(ProviderFactory().pk, [_delivered(offer)])
 
         settle(offer, accepted())
 
@@ -288,7 +289,7 @@ class TestEarlyReceipt:
     def test_receipt_proves_what_a_lost_answer_could_not(self, provider):
         MessageFactory()
         offer = claim_one()
-        receipts.store(provider.pk, [_delivered(offer)])
+        store_receipts(provider.pk, [_delivered(offer)])
 
         settle(offer, Ambiguous("read_timeout"))
 
@@ -323,7 +324,7 @@ def test_settle_receipts_and_sweeper_never_deadlock():
     for _ in range(6):
         MessageFactory.create_batch(60, client=client)
         offers = claim()
-        receipts.store(provider.pk, [_delivered(offer) for offer in offers])
+        store_receipts(provider.pk, [_delivered(offer) for offer in offers])
         Message.objects.filter(status=Status.SENDING).update(lease_until=now() - timedelta(seconds=60))
         backwards = [Outcomes(offer, accepted(str(offer.attempt_id)), False) for offer in reversed(offers)]
         work = [

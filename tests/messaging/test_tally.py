@@ -24,6 +24,7 @@ from providers.models import ProviderHealth, ProviderThroughput
 from providers.outcomes import Accepted, Ambiguous, GateRefused, ReceiptStatus, Rejected, Scope, Throttled, Unavailable
 from providers.types import ParsedReceipt
 from tests.factories import AttemptFactory, MessageFactory, PriceFactory, PriceListFactory, ProviderFactory
+from tests.messaging.door import store_receipts
 from tests.messaging.stages import claim, claim_one, now, only_message, settle
 from tests.messaging.truth import assert_tally_is_exact, cost_of
 from tests.messaging.wire import ACCEPTED
@@ -372,7 +373,7 @@ class Life:
         for provider, reference in self.random.sample(found, min(3, len(found))):
             cost = self.random.choice([{}, {"price": "0.033", "currency": self.random.choice(["EUR", "USD"])}])
             word = self.random.choice(list(ReceiptStatus))
-            receipts.store(provider, [ParsedReceipt(word, str(word), our_reference=reference.hex, **cost)])
+            store_receipts(provider, [ParsedReceipt(word, str(word), our_reference=reference.hex, **cost)])
         receipts.apply_due()
 
     def lose(self):
@@ -397,7 +398,7 @@ class Life:
         taken.update(finished_at=past)
         if self.random.random() < 0.5:
             for provider, reference in taken.values_list("provider_id", "our_reference"):
-                receipts.store(provider, [ParsedReceipt(ReceiptStatus.UNDELIVERED, "", our_reference=reference.hex)])
+                store_receipts(provider, [ParsedReceipt(ReceiptStatus.UNDELIVERED, "", our_reference=reference.hex)])
             receipts.apply_due()
         sweeper.sweep()
 
@@ -433,7 +434,7 @@ def test_every_step_of_every_life_is_counted(caller, wire, settings):
 
 
 def hear(offer, status, **fields):
-    receipts.store(
+    store_receipts(
         offer.route.id, [ParsedReceipt(status, str(status), our_reference=offer.our_reference.hex, **fields)]
     )
     receipts.apply_due()
@@ -466,7 +467,7 @@ def test_tally_is_exact_at_every_moment_while_many_write_and_fold(client_row):
 
     def receive():
         for provider, reference in Attempt.objects.order_by("-id").values_list("provider_id", "our_reference")[:20]:
-            receipts.store(provider, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference=reference.hex)])
+            store_receipts(provider, [ParsedReceipt(ReceiptStatus.DELIVERED, "ok", our_reference=reference.hex)])
         receipts.apply_due()
 
     threads = [threading.Thread(target=until_done, args=(work,)) for work in (send, send, receive, tally.fold)]
