@@ -30,6 +30,19 @@ pytest.register_assert_rewrite("tests.contract")
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture
+def plain_static_files(settings):
+    """For pages: hashed names need `collectstatic` first."""
+    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+
+
+@pytest.fixture
+def boss(client, django_user_model):
+    """A browser of somebody with all permissions."""
+    client.force_login(django_user_model.objects.create_superuser("boss"))
+    return client
+
+
 @pytest.fixture(autouse=True)
 def _fresh_tables():
     """A test must not see the providers, keys and breakers of the one before."""

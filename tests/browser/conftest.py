@@ -47,9 +47,8 @@ def page(browser):
 
 
 @pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+def _plain(plain_static_files):
+    pass
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import strategies as st
 
 from messaging.drafts import FIELDS, MAX_AHEAD
+from messaging.errors import InvalidRequest
 from tests.messaging.door import GOOD
 
 TEMPLATE = {"to": GOOD["to"], "template": "transfer", "params": {"amount": "1"}}
@@ -245,3 +246,19 @@ def bodies():
     values = {name: st.sampled_from([*good, *ANYTHING]) | JSON for name, good in VALUES.items()}
     values["to"] = st.just(GOOD["to"]) | values["to"]  # most of them right, or nothing else would matter
     return st.fixed_dictionaries({}, optional=values) | JSON
+
+
+def refused_by_the_door(read, body):
+    """The fields that the door's reader finds wrong."""
+    try:
+        read(body)
+    except InvalidRequest as refusal:
+        return {error.field for error in refusal.errors}
+    return set()
+
+
+def refused_by_the_document(serializer, body):
+    """Those that the documenting serializer does."""
+    found = serializer(data=body)
+    found.is_valid()
+    return set(found.errors)

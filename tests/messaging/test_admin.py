@@ -43,23 +43,10 @@ from tests.factories import (
 from tests.kafka import command
 from tests.messaging.door import GOOD
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static_files")]
 NUMBER = "+380671234567"
 MASKED = "+380******567"
 TEXT = "Your transfer of 100 EUR has arrived."
-
-
-@pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-
-
-@pytest.fixture
-def boss(client):
-    """A browser of somebody with all permissions."""
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
 
 
 @pytest.fixture

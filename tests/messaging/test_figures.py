@@ -22,15 +22,9 @@ from tests.factories import MessageFactory, ProviderFactory
 from tests.messaging.stages import claim, claim_one, now, settle
 from tests.messaging.test_tally import hear
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static_files")]
 
 NOON = datetime(2026, 5, 4, 12, 7, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
 
 
 @pytest.fixture
@@ -155,11 +149,6 @@ class TestCosts:
 
 
 class TestPage:
-    @pytest.fixture
-    def boss(self, client):
-        client.force_login(User.objects.create_superuser("boss"))
-        return client
-
     @pytest.mark.parametrize(
         ("permissions", "titles"),
         [

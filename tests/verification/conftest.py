@@ -12,15 +12,8 @@ def unlimited(settings):
 
 
 @pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    """Hashed names need `collectstatic` first."""
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
+def _plain(plain_static_files):
+    pass
 
 
 def login(client, *permissions):

@@ -7,11 +7,10 @@ import jsonschema_rs
 import pytest
 from hypothesis import given, settings
 
-from messaging.errors import InvalidRequest
 from messaging.openapi.schema import document
 from messaging.openapi.webhooks import EndpointChange, EndpointRequest, ReplayRequest, RotateRequest
 from messaging.webhooks import drafts
-from tests.messaging.corpus import ANYTHING
+from tests.messaging.corpus import ANYTHING, refused_by_the_document, refused_by_the_door
 from tests.verification.corpus import bodies
 
 ENDPOINT = {"url": "https://example.com/hook"}
@@ -59,27 +58,16 @@ def corpus(serializer):
     return found + [{**good, name: value} for name, some in values.items() for value in [*some, *ANYTHING]]
 
 
-def refused_by_the_door(serializer, body):
-    try:
-        SERIALIZERS[serializer][0](body)
-    except InvalidRequest as refusal:
-        return {error.field for error in refusal.errors}
-    return set()
-
-
-def refused_by_the_document(serializer, body):
-    found = serializer(data=body)
-    found.is_valid()
-    return set(found.errors)
-
-
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 @pytest.mark.parametrize("plain", [True, False])
 def test_the_corpus_is_read_alike(serializer, plain, settings):
     settings.WEBHOOK_ALLOW_HTTP, settings.WEBHOOK_ALLOWED_NETWORKS = plain, []
     differing = []
     for body in corpus(serializer):
-        door, document = refused_by_the_door(serializer, body), refused_by_the_document(serializer, body)
+        door, document = (
+            refused_by_the_door(SERIALIZERS[serializer][0], body),
+            refused_by_the_document(serializer, body),
+        )
         if door != document:
             differing.append((str(body)[:200], door, document))
 
@@ -88,7 +76,7 @@ def test_the_corpus_is_read_alike(serializer, plain, settings):
 
 @pytest.mark.parametrize("serializer", SERIALIZERS)
 def test_the_corpus_has_both_kinds(serializer):
-    refused = [bool(refused_by_the_door(serializer, body)) for body in corpus(serializer)]
+    refused = [bool(refused_by_the_door(SERIALIZERS[serializer][0], body)) for body in corpus(serializer)]
 
     assert refused.count(True) > 20
     assert refused.count(False) >= 2
@@ -101,7 +89,7 @@ def test_any_body_is_read_alike(serializer):
     @given(bodies(good, values))
     @settings(deadline=None, max_examples=150)
     def check(body):
-        assert refused_by_the_door(serializer, body) == refused_by_the_document(serializer, body)
+        assert refused_by_the_door(SERIALIZERS[serializer][0], body) == refused_by_the_document(serializer, body)
 
     check()
 
@@ -110,6 +98,6 @@ def test_any_body_is_read_alike(serializer):
 def test_the_json_schema_refuses_nothing_that_the_door_takes(serializer):
     root = {"$ref": f"#/components/schemas/{serializer.__name__}", "components": document()["components"]}
     schema = jsonschema_rs.Draft202012Validator(root, validate_formats=True)
-    right = [body for body in corpus(serializer) if not refused_by_the_door(serializer, body)]
+    right = [body for body in corpus(serializer) if not refused_by_the_door(SERIALIZERS[serializer][0], body)]
 
     assert [str(body) for body in right if not schema.is_valid(body)] == []

@@ -18,21 +18,10 @@ from messaging.webhooks.sending import Outcome
 from tests.factories import ClientFactory
 from tests.messaging.webhooks.receiver import endpoint, secret_of, tell
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("plain_static_files")]
 URL = "https://example.com/hook"
 LIST = "/admin/messaging/webhookendpoint/"
 DELIVERIES = "/admin/messaging/webhookdelivery/"
-
-
-@pytest.fixture(autouse=True)
-def _plain_static_files(settings):
-    settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
-
-
-@pytest.fixture
-def boss(client):
-    client.force_login(User.objects.create_superuser("boss"))
-    return client
 
 
 @pytest.fixture
