@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from providers.simulator.carrier import Receipt
 
-CONNECTIONS = 16  # per address: receipts wait in our queue rather than in the receiver's backlog
+CONNECTIONS = 64  # per address: receipts wait in our queue rather than in the receiver's backlog
 TIMEOUT = 10.0
 PAUSES = (0.5, 2.0, 5.0, 15.0, 60.0)  # seconds before each further try
 Answered = Callable[[int], None]  # the HTTP status, 0 when there was no answer
