@@ -5,7 +5,6 @@ sending one may fail but must not wait long.
 """
 
 import importlib.util
-import os
 import signal
 import threading
 from types import FrameType
@@ -23,7 +22,6 @@ from messaging.states import MessageClass
 
 # Seconds. Without them a broker that hangs would hold the sending thread for minutes.
 RABBITMQ_PARAMETERS = {"heartbeat": "30", "blocked_connection_timeout": "5", "socket_timeout": "5"}
-GIVES_WAY = 10  # of 19: a worker of bulk alone takes the cores that the others on its machine leave
 
 
 def broker_for_settings(middleware: list[dramatiq.Middleware]) -> dramatiq.Broker:
@@ -60,7 +58,7 @@ class LaneMiddleware(dramatiq.Middleware):
 
         lanes = {q_name(queue) for queue in worker.consumers}
         if lanes == {MessageClass.BULK}:
-            os.nice(GIVES_WAY)
+            lifecycle.give_way()
         lifecycle.started(lanes=sorted(lanes))
         tasks.start(lanes)
         heed_first_sigterm_only()

@@ -11,7 +11,7 @@ from verification import limits
 from verification.limits import DAY, HOUR, Full, Limit, prefix
 from verification.rules import BEST_DAYS, BLOCK_MEMORY, PREFIX_STARTS, Count, Facts, Standing, Start, block_seconds
 
-SHARDS = 8
+SHARDS = 32
 KEEP_HOURS, KEEP_DAYS = "2 days", f"{BEST_DAYS + 2} days"
 
 
@@ -19,16 +19,18 @@ def counted(source: str, *, verified: bool) -> str:
     """INSERT of one start, or one success, for each row of `source`, which is a literal and has challenges."""
     starts, successes = (0, 1) if verified else (1, 0)
     network = "network(set_masklen(c.ip, CASE family(c.ip) WHEN 4 THEN 24 ELSE 64 END))::text"
-    # In one order, so that no two requests can deadlock.
+    # Whoever counts holds its row until it is on disk: a shard by chance is rarely another's. In one order, so that no
+    # two requests can deadlock.
     return f"""
   INSERT INTO verification_startcount AS n (kind, value, country, span, at, shard, starts, verified)
-  SELECT kind, value, c.country, span, date_trunc(unit, c.created_at, 'UTC'), shard, {starts}, {successes}
+  SELECT kind, value, c.country, span, date_trunc(unit, c.created_at, 'UTC'), floor(random() * {SHARDS}), {starts},
+    {successes}
   FROM {source} c, LATERAL (VALUES
-    ('country', '', {DAY}, 'day', pg_backend_pid() %% {SHARDS}),
-    ('country', '', {HOUR}, 'hour', pg_backend_pid() %% {SHARDS}),
-    ('ip', {network}, {DAY}, 'day', 0),
-    ('prefix', left(c."to", -4), {HOUR}, 'hour', 0)
-  ) w(kind, value, span, unit, shard) WHERE value IS NOT NULL
+    ('country', '', {DAY}, 'day'),
+    ('country', '', {HOUR}, 'hour'),
+    ('ip', {network}, {DAY}, 'day'),
+    ('prefix', left(c."to", -4), {HOUR}, 'hour')
+  ) w(kind, value, span, unit) WHERE value IS NOT NULL
   ORDER BY kind, value, span
   ON CONFLICT (kind, value, country, span, at, shard) DO UPDATE SET
     starts = n.starts + excluded.starts, verified = n.verified + excluded.verified"""  # noqa: S608  literals
@@ -111,10 +113,10 @@ SELECT {_TRUSTED},
        AND NOT EXISTS (SELECT FROM ip WHERE country = %(country)s AND verified > 0)
    ) unverified),
   (SELECT jsonb_agg(jsonb_build_array(starts, verified) ORDER BY at DESC) FROM (
-     SELECT at, starts, verified FROM verification_startcount
+     SELECT at, sum(starts) AS starts, sum(verified) AS verified FROM verification_startcount
      WHERE kind = 'prefix' AND value = %(prefix)s AND country = %(country)s AND span = {HOUR}
        AND at > coalesce((SELECT ended FROM blocked_before), '-infinity')
-     ORDER BY at DESC LIMIT {PREFIX_STARTS}) h)
+     GROUP BY at ORDER BY at DESC LIMIT {PREFIX_STARTS}) h)
 FROM now
 """  # noqa: S608  literals of this module
 

@@ -137,7 +137,7 @@ class StartCount(models.Model):
     country = models.CharField(max_length=2)
     span = models.PositiveIntegerField()  # seconds
     at = models.DateTimeField()  # the window's begin
-    # A busy country has several rows per window, so that parallel starts do not queue for one.
+    # A busy window has several rows, so that parallel starts and checks do not queue for one.
     shard = models.PositiveSmallIntegerField()
     starts = models.PositiveIntegerField()
     verified = models.PositiveIntegerField()

@@ -1,6 +1,5 @@
 """The import process: reads price lists that staff upload, compares them, writes the approved ones."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,6 @@ from django.db import DatabaseError, InterfaceError, connection
 from messaging import leading, lifecycle
 from routing.imports import work
 
-NICE = 10  # codes go out on the same machine
-
 
 class Command(BaseCommand):
     help = (
@@ -21,7 +18,7 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        os.nice(NICE)
+        lifecycle.give_way()
         stopping = leading.until_told()
         with lifecycle.logged():
             while not stopping.is_set():
