@@ -25,16 +25,8 @@ from config.local.broker import create_schema
 from providers.simulator.config import load as load_carriers
 from tests.fleet import ROOT, Process, wait_for
 
-# Durable like production; the sizes are those of a small server with 8 GB.
-DATABASE_OPTIONS = {
-    "fsync": "on",
-    "synchronous_commit": "on",
-    "full_page_writes": "on",
-    "shared_buffers": "1GB",
-    "max_wal_size": "4GB",
-    "min_wal_size": "2GB",
-    "shared_preload_libraries": "pg_stat_statements",
-}
+CONFIGURATION = ROOT / "config" / "deploy" / "postgresql.conf"  # as shipped: durable
+DATABASE_OPTIONS = {"shared_buffers": "1GB", "shared_preload_libraries": "pg_stat_statements"}
 WAL_FILES = 128  # of 16 MB: min_wal_size
 
 
@@ -51,11 +43,12 @@ class World:
             self.directory = postgres.home(Path(tempfile.gettempdir()) / f"mexar-bench-{secrets.token_hex(4)}")
             self.directory.mkdir(mode=0o755)
             stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            configuration = shutil.copy(CONFIGURATION, self.directory)  # where the server's account may read
             self.cluster = postgres.start(
                 self.directory / "data",
                 self.directory / "postgres.log",
                 secrets.token_hex(16),
-                options=DATABASE_OPTIONS,
+                options={**DATABASE_OPTIONS, "config_file": str(configuration)},
             )
             stack.callback(self.cluster.stop)
             self._recycle_wal()
