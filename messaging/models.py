@@ -128,7 +128,9 @@ class Message(models.Model):
     """One SMS that a client asked for."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    client = models.ForeignKey(Client, on_delete=models.PROTECT, related_name="messages", db_index=False)
+    client = models.ForeignKey(
+        Client, on_delete=models.PROTECT, related_name="messages", db_index=False, db_constraint=False
+    )
     status = models.CharField(max_length=12, choices=choices(Status))
     message_class = models.CharField("class", max_length=14, choices=choices(MessageClass))
     to = models.CharField(max_length=16, validators=[E164])

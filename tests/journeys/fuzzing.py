@@ -18,7 +18,7 @@ from routing.numbers import LONGEST
 from verification.drafts import PURPOSE
 
 TO = re.compile(document()["components"]["schemas"]["MessageRequest"]["properties"]["to"]["pattern"])
-MOMENT = re.compile(r"\d{4}-\d\d-\d\dT.*")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\d.*")
 SIGNING_TOKEN = "secret-token"  # of a ProviderFactory
 
 

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from rest_framework.test import APIClient
 
-from messaging import intake
+from messaging import storing
 from messaging.clients import issue_key
 from messaging.models import Event, IdempotencyKey, Message
 from providers.sql import rows
@@ -152,7 +152,7 @@ def test_what_would_be_refused_by_now_is_still_replayed(post, provider, settings
 
 
 def test_a_first_request_that_is_still_running(post, client_row, monkeypatch):
-    monkeypatch.setattr(intake, "LOCK_WAIT", "200ms")
+    monkeypatch.setattr(storing, "LOCK_WAIT", "200ms")
     held, release = threading.Event(), threading.Event()
 
     def hold():
