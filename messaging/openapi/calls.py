@@ -38,6 +38,8 @@ time-out or a 5xx, repeat it with the same key and body.
 **Strict.** Unknown fields and parameters are refused, so that a typing mistake cannot change what a request means.
 Times are RFC 3339 in UTC, money is a decimal number in a string, numbers are E.164 with the plus.
 
+**Events.** What comes by webhook and Kafka: [`/api/events/asyncapi.json`](/api/events/asyncapi.json), AsyncAPI 3.0.
+
 **Errors.** Every error is `application/problem+json` (RFC 9457) with a stable `code`. Any call may also be answered
 `405 method_not_allowed`; an address that does not exist is answered `404 not_found`.
 """
@@ -191,6 +193,12 @@ CALLS = {
         summary="Get one of these schemas",
         text="JSON Schema 2020-12.",
         media_types=("application/schema+json",),
+    ),
+    "AsyncSchemaView GET": Call(
+        name="get_asyncapi",
+        tag="Service",
+        summary="Events and commands as AsyncAPI",
+        text="AsyncAPI 3.0: topics of Kafka and webhooks with their keys, headers and examples, around these schemas.",
     ),
     "SchemaView GET": Call(
         name="schema",
