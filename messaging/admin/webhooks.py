@@ -30,6 +30,7 @@ from unfold.widgets import (
 )
 
 from messaging import tasks
+from messaging.admin.dashboard import NOTHING
 from messaging.admin.logs import Log, as_uuid
 from messaging.clients import as_caller
 from messaging.errors import Refusal
@@ -150,7 +151,7 @@ class WebhookEndpointAdmin(ReadOnly):
     list_filter = (Health, ("client", RelatedDropdownFilter))
     list_select_related = ("client",)
     search_fields = ("url", "client__slug", "description")
-    search_help_text = "Part of the address, the client or the description"
+    search_help_text = "Address, client or description"
     ordering = ("client__slug", "id")
     actions_detail = ("send_test", "replay_since", "rotate_secret", "switch_off", "switch_on")
     fields = (
@@ -311,7 +312,7 @@ class WebhookDeliveryAdmin(Log):
     list_display = ("created_at", "event_type", "subject", "receiver", "state", "tries", "next_try", "finished_at")
     list_filter = (("status", ChoicesDropdownFilter), ("endpoint__client", RelatedDropdownFilter))
     list_select_related = ("event", "endpoint__client")
-    search_help_text = "Id of the event or of the endpoint, or the subject: a message's id"
+    search_help_text = "Id of event or endpoint, or the subject"
     actions_detail = ("replay",)
     fields = (
         *("event_id_", "event_type", "subject", "client", "endpoint_link", "state", "tries", "next_try", "created_at"),
@@ -378,7 +379,7 @@ class WebhookDeliveryAdmin(Log):
 
     @admin.display(description="Next try")
     def next_try(self, row: WebhookDelivery) -> str:
-        return f"{row.next_at:%Y-%m-%d %H:%M:%S} UTC" if row.status == "pending" else "none"
+        return f"{row.next_at:%Y-%m-%d %H:%M:%S}" if row.status == "pending" else NOTHING
 
     @admin.display(description="Attempts")
     def attempt_table(self, row: WebhookDelivery) -> SafeString | str:
