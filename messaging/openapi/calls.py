@@ -1,5 +1,6 @@
 """What each call is for, in words. How it may be refused stands beside its view; the rest follows from the code."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,13 @@ def query(name: str, text: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": text, "schema": schema}
 
 
+def page_query(cursor: re.Pattern[str]) -> tuple[dict[str, Any], ...]:
+    return (
+        query("limit", "How many.", type="integer", minimum=1, maximum=views.LONGEST_PAGE, default=views.PAGE),
+        query("cursor", "`next_cursor` of the page before.", type="string", pattern=ecma(cursor)),
+    )
+
+
 #: By the name of the view and the method.
 CALLS = {
     "MessagesView POST": Call(
@@ -92,8 +100,7 @@ CALLS = {
             query("status", "One status.", type="string", enum=[*Status]),
             query("to", "One number; the plus is written `%2B`.", type="string", maxLength=numbers.LONGEST),
             query("reference", "One reference.", type="string", minLength=1, maxLength=drafts.LONGEST_REFERENCE),
-            query("limit", "How many.", type="integer", minimum=1, maximum=views.LONGEST_PAGE, default=views.PAGE),
-            query("cursor", "`next_cursor` of the page before.", type="string", pattern=ecma(views.CURSOR)),
+            *page_query(views.CURSOR),
         ),
     ),
     "BatchView POST": Call(
