@@ -63,7 +63,7 @@ def _load() -> Mapping[str, Key]:
             continue
         scopes = frozenset(key.scopes) & frozenset(client.scopes)
         keys[key.pk] = Key(
-            caller=_caller(client, scopes),
+            caller=as_caller(client, scopes),
             enabled=client.enabled,
             secret_hash=bytes(key.secret_hash),
             expires_at=key.expires_at,
@@ -88,7 +88,7 @@ class Source:
 def _load_sources() -> Mapping[str, Source]:
     return {
         client.slug: Source(
-            _caller(client, frozenset(client.scopes)),
+            as_caller(client),
             client.enabled,
             client.kafka_enabled,
         )
@@ -96,7 +96,9 @@ def _load_sources() -> Mapping[str, Source]:
     }
 
 
-def _caller(client: Client, scopes: frozenset[str]) -> Caller:
+def as_caller(client: Client, scopes: frozenset[str] | None = None) -> Caller:
+    """With all scopes of the client, unless told which."""
+    scopes = frozenset(client.scopes) if scopes is None else scopes
     limits = (client.rate_limit, client.daily_quota)
     return Caller(client.pk, client.slug, client.sender, scopes, *limits, client.transliteration)
 

@@ -10,6 +10,7 @@ from django.conf import settings
 from messaging.models import rfc3339
 
 MEDIA_TYPE = "application/cloudevents+json"
+CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8"
 SCHEMAS_PATH = "/api/events/schemas/"
 SPEC_VERSION = "1.0"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from django.conf import settings
 
-from messaging.cloudevents import MEDIA_TYPE, Told, encode
+from messaging.cloudevents import CONTENT_TYPE, Told, encode
 from messaging.heartbeats import RELAY, Heartbeat
 from messaging.kafka import Outgoing, Publisher
 from messaging.models import DeadLetter
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 GROUP = 1000
 NAMED = 10  # ids of what was refused, in one line of the log
-CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8".encode()
 
 
 class Relay:
@@ -96,7 +95,7 @@ ORDER BY e.id LIMIT %(limit)s
 
 def _event_record(event: Told) -> Outgoing:
     headers = {
-        "content-type": CONTENT_TYPE,
+        "content-type": CONTENT_TYPE.encode(),
         "ce_id": str(event.id).encode(),
         "ce_type": event.type.encode(),
         "ce_sequence": str(event.sequence).encode(),

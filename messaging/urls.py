@@ -1,7 +1,7 @@
 from django.urls import path, re_path
 
 from messaging import views, webhook_views
-from messaging.openapi.views import DocsView, SchemaView
+from messaging.openapi.views import AsyncSchemaView, DocsView, SchemaView
 
 urlpatterns = [
     path("api/v1/messages", views.MessagesView.as_view()),
@@ -21,6 +21,7 @@ urlpatterns = [
     path("receipts/<slug:provider>/<slug:our_reference>", views.ReceiptView.as_view()),
     re_path(r"^api/events/schemas/?\Z", views.EventSchemasView.as_view()),
     path("api/events/schemas/<str:name>", views.EventSchemaView.as_view()),
+    path("api/events/asyncapi.json", AsyncSchemaView.as_view()),
     path("live", views.LiveView.as_view()),
     path("ready", views.ReadyView.as_view()),
     path("metrics", views.MetricsView.as_view()),

@@ -1,7 +1,9 @@
-"""What the admin pages of all apps share: logs that only show, lists that never count, a question before an action."""
+"""What the admin pages of all apps share: logs that only show, lists that never count, a question or a form before
+an action."""
 
 from typing import Any
 
+from django import forms
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import quote
 from django.http import HttpRequest, HttpResponse
@@ -87,6 +89,31 @@ def confirmed(
         "back": change_url(admin, row),
     }
     return TemplateResponse(request, "admin/confirm.html", context)
+
+
+def asked(
+    request: HttpRequest,
+    admin: ModelAdmin,
+    form: forms.Form | None,
+    *,
+    title: str,
+    back: str,
+    button: str = "",
+    text: str = "",
+    secret: str = "",
+) -> HttpResponse:
+    """The page of a form, or without one what there is to say: a secret is in this answer alone, and kept nowhere."""
+    context = {
+        **admin.admin_site.each_context(request),
+        "title": title,
+        "form": form,
+        "button": button,
+        "text": text,
+        "secret": secret,
+        "opts": admin.opts,
+        "back": back,
+    }
+    return TemplateResponse(request, "admin/form.html", context)
 
 
 def change_url(admin: ModelAdmin, row: Any) -> str:

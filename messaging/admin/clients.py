@@ -9,7 +9,6 @@ from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -25,7 +24,7 @@ from messaging import quotas, staff
 from messaging.clients import LIVE_KEYS, TooManyKeys, is_live, issue_key
 from messaging.drafts import SENDER
 from messaging.models import SCOPES, ApiKey, Client
-from providers.pages import ReadOnly, badge, change_url, confirmed
+from providers.pages import ReadOnly, asked, badge, change_url, confirmed
 
 SCOPE_CHOICES = [(scope, scope) for scope in SCOPES]
 
@@ -127,17 +126,12 @@ class ClientAdmin(ModelAdmin):
                 form.add_error(None, str(error))
             else:
                 self.log_change(request, client, f"Created {ApiKey.objects.filter(client=client).first()}.")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"New API key of {client}",
-            "opts": self.opts,
-            "form": form,
-            "token": token,
-            "limit": LIVE_KEYS,
-            "back": change_url(self, client),
-        }
-        # Rendered as the answer to the POST, and every admin page is sent with no-store: it is kept nowhere.
-        return TemplateResponse(request, "admin/messaging/create_key.html", context)
+        page = {"title": f"New API key of {client}", "back": change_url(self, client)}
+        if token:
+            text = "This key is shown now and never again: only its hash is stored. Copy it to where it is used."
+            return asked(request, self, None, text=text, secret=token, **page)
+        text = f"This client has {LIVE_KEYS} live keys already: the old one and its successor. Revoke one first."
+        return asked(request, self, form, text=text, button="Create", **page)
 
     @admin.display(description="State", ordering="enabled")
     def state(self, client: Client) -> SafeString:

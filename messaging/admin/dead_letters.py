@@ -72,7 +72,7 @@ class DeadLetterAdmin(Log):
 
     @admin.display(description="State")
     def state(self, letter: DeadLetter) -> SafeString:
-        return badge("replayed" if letter.replayed_at else "buried")
+        return badge("replayed", "success") if letter.replayed_at else badge("buried", "warning")
 
     @admin.display(description="Content")
     def content(self, letter: DeadLetter) -> str:

@@ -22,7 +22,7 @@ COLOURS = {"leads": "success", "reads": "success", "stands by": "info", "waits":
 @admin.register(KafkaProcess)
 class KafkaProcessAdmin(ReadOnly, LongList):
     list_display = ("role", "state_now", "detail", "partitions_now", "commands", "heard", "host", "pid", "started_at")
-    list_display_links = None
+    fields = readonly_fields = list_display
     list_before_template = "admin/messaging/kafka.html"
     ordering = ("-role", "state", "-seen_at")
 

@@ -1,26 +1,41 @@
-"""Where clients' events go: endpoints with their health, deliveries, every attempt; test, replay, on and off."""
+"""Where clients' events go: endpoints with their health, deliveries, every attempt; make, test, replay, on and off.
 
-from collections.abc import Iterable
+A secret is on one page, once: the answer to the form that made it.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RelatedDropdownFilter
 from unfold.decorators import action
-from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldBooleanSwitchWidget
+from unfold.widgets import (
+    UnfoldAdminCheckboxSelectMultipleWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
+)
 
 from messaging import tasks
+from messaging.admin.dashboard import NOTHING
 from messaging.admin.logs import Log, as_uuid
+from messaging.clients import as_caller
+from messaging.errors import Refusal
+from messaging.idempotency import Answer
+from messaging.models import Client
 from messaging.states import EVENTS
 from messaging.webhook_models import (
     BY_STAFF,
@@ -32,12 +47,13 @@ from messaging.webhook_models import (
     WebhookDelivery,
     WebhookEndpoint,
 )
-from messaging.webhooks import drafts, endpoints, replays
-from providers.pages import ReadOnly, badge, change_url, confirmed
+from messaging.webhooks import drafts, endpoints, replays, signatures
+from providers.pages import ReadOnly, asked, badge, change_url, confirmed
 
 SHOWN = 20  # attempts on the page of an endpoint
 COLOURS = {"working": "success", "failing": "warning", "new": "info", "pending": "info", DELIVERED: "success"}
-CHANGE = "messaging.change_webhookendpoint"
+ADD, CHANGE = "messaging.add_webhookendpoint", "messaging.change_webhookendpoint"
+LIST = "admin:messaging_webhookendpoint"
 
 
 class Health(DropdownFilter):
@@ -54,6 +70,59 @@ class Health(DropdownFilter):
             "disabled": Q(enabled=False),
         }
         return queryset.filter(found.get(self.value() or "", Q()))
+
+
+class OnceForm(forms.Form):
+    """What it asks for is read by the reader of the API, whose words it shows. A page that is sent twice acts once."""
+
+    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
+
+    def asked(self) -> dict[str, Any]:
+        """As the body of a call."""
+        return {name: value for name, value in self.cleaned_data.items() if name not in ("key", "client")}
+
+    def idempotency_key(self) -> str:
+        return f"admin-{self.cleaned_data['key']}"
+
+    def told(self, refusal: Refusal) -> None:
+        for error in refusal.errors:
+            self.add_error(error.field if error.field in self.fields else None, error.message)
+        if not refusal.errors:
+            self.add_error(None, f"{refusal.title}. {refusal.detail}")
+
+
+class EndpointForm(OnceForm):
+    client = forms.ModelChoiceField(Client.objects.order_by("slug"), widget=UnfoldAdminSelectWidget)
+    url = forms.CharField(
+        label="URL",
+        required=False,
+        widget=UnfoldAdminTextInputWidget,
+        help_text="https://, without user name and fragment. Where its name leads is checked at every connection.",
+    )
+    events = forms.MultipleChoiceField(
+        choices=[(word, word) for word in drafts.WANTED],
+        required=False,
+        initial=["*"],
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+        help_text="* stands for all.",
+    )
+    description = forms.CharField(required=False, widget=UnfoldAdminTextInputWidget, help_text="For people.")
+
+
+class RotateForm(OnceForm):
+    overlap_seconds = forms.TypedChoiceField(
+        label="The secret before",
+        coerce=int,
+        choices=[
+            (0, "ends at once: it has leaked"),
+            (3600, "signs as well for an hour"),
+            (signatures.OVERLAP, "signs as well for a day"),
+            (signatures.LONGEST_OVERLAP, "signs as well for a week"),
+        ],
+        initial=signatures.OVERLAP,
+        widget=UnfoldAdminSelectWidget,
+        help_text="Until then the receiver may be changed over at any moment.",
+    )
 
 
 class ReplayForm(forms.Form):
@@ -82,9 +151,9 @@ class WebhookEndpointAdmin(ReadOnly):
     list_filter = (Health, ("client", RelatedDropdownFilter))
     list_select_related = ("client",)
     search_fields = ("url", "client__slug", "description")
-    search_help_text = "Part of the address, the client or the description"
+    search_help_text = "Address, client or description"
     ordering = ("client__slug", "id")
-    actions_detail = ("send_test", "replay_since", "switch_off", "switch_on")
+    actions_detail = ("send_test", "replay_since", "rotate_secret", "switch_off", "switch_on")
     fields = (
         *(
             "client",
@@ -108,8 +177,54 @@ class WebhookEndpointAdmin(ReadOnly):
         hidden = {"switch_on"} if row and row.enabled else {"send_test", "replay_since", "switch_off"}
         return [one for one in super().get_actions_detail(request, object_id) if one.method.__name__ not in hidden]
 
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(ADD)
+
     def has_act_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return request.user.has_perm(CHANGE)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        form = EndpointForm(self._posted(request))
+
+        def create() -> Answer:
+            caller = as_caller(form.cleaned_data["client"])
+            return endpoints.create(caller, form.asked(), idempotency_key=form.idempotency_key())
+
+        page = {"title": "New webhook endpoint", "button": "Create", "back": reverse(f"{LIST}_changelist")}
+        return self._shown_once(request, form, create, "Created.", page)
+
+    @action(description="Rotate the secret", permissions=["act"])
+    def rotate_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = get_object_or_404(self.get_queryset(request), pk=object_id)
+        form = RotateForm(self._posted(request))
+
+        def rotate() -> Answer:
+            return endpoints.rotate(as_caller(row.client), row.pk, form.asked(), idempotency_key=form.idempotency_key())
+
+        page = {"title": f"New secret of {row.url}", "button": "Rotate the secret", "back": change_url(self, row)}
+        return self._shown_once(request, form, rotate, "Rotated the secret.", page)
+
+    def _shown_once(
+        self, request: HttpRequest, form: OnceForm, act: Callable[[], Answer], done: str, page: dict[str, str]
+    ) -> HttpResponse:
+        if not form.is_valid():
+            return asked(request, self, form, **page)
+        try:
+            with transaction.atomic():
+                answer = act()
+                row = WebhookEndpoint.objects.get(pk=answer.body["id"])
+                if not answer.replayed:
+                    self.log_change(request, row, done)
+        except Refusal as refusal:
+            form.told(refusal)
+            return asked(request, self, form, **page)
+        page = {"title": page["title"], "back": change_url(self, row)}
+        if answer.replayed:
+            return asked(request, self, None, text="This page was sent before: the secret was shown then.", **page)
+        text = "This secret is shown now and never again. The receiver verifies signatures with it: copy it to there."
+        return asked(request, self, None, text=text, secret=answer.body["secret"], **page)
 
     @action(description="Send a test", permissions=["act"])
     def send_test(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -128,14 +243,7 @@ class WebhookEndpointAdmin(ReadOnly):
             if replays.since(row, given["since"], failed_only=given["failed_only"]):
                 return self._done(request, row, lambda: None, f"Replayed since {given['since']:%Y-%m-%d %H:%M} UTC.")
             form.add_error(None, "Earlier replays of this endpoint are still running.")
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"Replay to {row.url}",
-            "opts": self.opts,
-            "form": form,
-            "back": change_url(self, row),
-        }
-        return TemplateResponse(request, "admin/messaging/replay_webhooks.html", context)
+        return asked(request, self, form, title=f"Replay to {row.url}", button="Replay", back=change_url(self, row))
 
     @action(description="Disable", permissions=["act"])
     def switch_off(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -204,7 +312,7 @@ class WebhookDeliveryAdmin(Log):
     list_display = ("created_at", "event_type", "subject", "receiver", "state", "tries", "next_try", "finished_at")
     list_filter = (("status", ChoicesDropdownFilter), ("endpoint__client", RelatedDropdownFilter))
     list_select_related = ("event", "endpoint__client")
-    search_help_text = "Id of the event or of the endpoint, or the subject: a message's id"
+    search_help_text = "Id of event or endpoint, or the subject"
     actions_detail = ("replay",)
     fields = (
         *("event_id_", "event_type", "subject", "client", "endpoint_link", "state", "tries", "next_try", "created_at"),
@@ -263,7 +371,7 @@ class WebhookDeliveryAdmin(Log):
 
     @admin.display(description="Endpoint")
     def endpoint_link(self, row: WebhookDelivery) -> SafeString:
-        return _link(reverse("admin:messaging_webhookendpoint_change", args=[row.endpoint_id]), row.endpoint)
+        return _link(reverse(f"{LIST}_change", args=[row.endpoint_id]), row.endpoint)
 
     @admin.display(description="Status")
     def state(self, row: WebhookDelivery) -> SafeString:
@@ -271,7 +379,7 @@ class WebhookDeliveryAdmin(Log):
 
     @admin.display(description="Next try")
     def next_try(self, row: WebhookDelivery) -> str:
-        return f"{row.next_at:%Y-%m-%d %H:%M:%S} UTC" if row.status == "pending" else "none"
+        return f"{row.next_at:%Y-%m-%d %H:%M:%S}" if row.status == "pending" else NOTHING
 
     @admin.display(description="Attempts")
     def attempt_table(self, row: WebhookDelivery) -> SafeString | str:

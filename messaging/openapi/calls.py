@@ -1,5 +1,6 @@
 """What each call is for, in words. How it may be refused stands beside its view; the rest follows from the code."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ time-out or a 5xx, repeat it with the same key and body.
 **Strict.** Unknown fields and parameters are refused, so that a typing mistake cannot change what a request means.
 Times are RFC 3339 in UTC, money is a decimal number in a string, numbers are E.164 with the plus.
 
+**Events.** What comes by webhook and Kafka: [`/api/events/asyncapi.json`](/api/events/asyncapi.json), AsyncAPI 3.0.
+
 **Errors.** Every error is `application/problem+json` (RFC 9457) with a stable `code`. Any call may also be answered
 `405 method_not_allowed`; an address that does not exist is answered `404 not_found`.
 """
@@ -62,6 +65,13 @@ class Call:
 
 def query(name: str, text: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def page_query(cursor: re.Pattern[str]) -> tuple[dict[str, Any], ...]:
+    return (
+        query("limit", "How many.", type="integer", minimum=1, maximum=views.LONGEST_PAGE, default=views.PAGE),
+        query("cursor", "`next_cursor` of the page before.", type="string", pattern=ecma(cursor)),
+    )
 
 
 #: By the name of the view and the method.
@@ -90,8 +100,7 @@ CALLS = {
             query("status", "One status.", type="string", enum=[*Status]),
             query("to", "One number; the plus is written `%2B`.", type="string", maxLength=numbers.LONGEST),
             query("reference", "One reference.", type="string", minLength=1, maxLength=drafts.LONGEST_REFERENCE),
-            query("limit", "How many.", type="integer", minimum=1, maximum=views.LONGEST_PAGE, default=views.PAGE),
-            query("cursor", "`next_cursor` of the page before.", type="string", pattern=ecma(views.CURSOR)),
+            *page_query(views.CURSOR),
         ),
     ),
     "BatchView POST": Call(
@@ -191,6 +200,12 @@ CALLS = {
         summary="Get one of these schemas",
         text="JSON Schema 2020-12.",
         media_types=("application/schema+json",),
+    ),
+    "AsyncSchemaView GET": Call(
+        name="get_asyncapi",
+        tag="Service",
+        summary="Events and commands as AsyncAPI",
+        text="AsyncAPI 3.0: topics of Kafka and webhooks with their keys, headers and examples, around these schemas.",
     ),
     "SchemaView GET": Call(
         name="schema",

@@ -58,12 +58,17 @@ class Seconds(serializers.IntegerField):
         return data
 
 
-class Moment(serializers.DateTimeField):
+class Instant(serializers.DateTimeField):
     def to_internal_value(self, value: Any) -> datetime:
         try:
-            moment = drafts.parse_moment(value)
+            return drafts.parse_moment(value)
         except ValueError:
             raise ValidationError("No ISO 8601 date and time with its offset.") from None
+
+
+class Moment(Instant):
+    def to_internal_value(self, value: Any) -> datetime:
+        moment = super().to_internal_value(value)
         if moment > datetime.now(UTC) + drafts.MAX_AHEAD:
             raise ValidationError("Too far ahead.")
         return moment

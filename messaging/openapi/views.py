@@ -1,4 +1,4 @@
-"""The document and the page that shows it."""
+"""The documents, and the page that shows the calls."""
 
 from functools import cache
 
@@ -9,6 +9,7 @@ from django.template.loader import render_to_string
 from rest_framework.request import Request
 
 from messaging.errors import FieldError, InvalidRequest
+from messaging.openapi import asyncapi
 from messaging.openapi.calls import JSON
 from messaging.openapi.schema import document
 from messaging.views import OpenView
@@ -34,6 +35,13 @@ class SchemaView(OpenView):
         return HttpResponse(_written(form), content_type=MEDIA_TYPES[form], headers={"Vary": "Accept"})
 
 
+class AsyncSchemaView(OpenView):
+    """GET the AsyncAPI document."""
+
+    def get(self, request: Request) -> HttpResponse:
+        return HttpResponse(_events(), content_type=JSON)
+
+
 class DocsView(OpenView):
     """GET the page on which people read the document and try the calls."""
 
@@ -48,3 +56,8 @@ def _written(form: str) -> bytes:
     if form == "yaml":
         return yaml.safe_dump(document(), sort_keys=False, allow_unicode=True, width=120).encode()
     return orjson.dumps(document())
+
+
+@cache
+def _events() -> bytes:
+    return orjson.dumps(asyncapi.document())

@@ -2,16 +2,15 @@
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from messaging.drafts import parse_moment
-from messaging.openapi.calls import Call, query
-from messaging.openapi.requests import Seconds, Strict, Text, ecma
-from messaging.views import LONGEST_PAGE, PAGE
-from messaging.webhook_models import BY_CLIENT, BY_STAFF, DELIVERED, FAILED, FAILING, GONE, PENDING
+from messaging.openapi.calls import Call, page_query
+from messaging.openapi.requests import Instant, Seconds, Strict, Text
+from messaging.webhook_models import REASONS, STATUSES
 from messaging.webhook_views import CURSOR
 from messaging.webhooks import addresses, drafts, signatures
 
@@ -24,6 +23,10 @@ EVENT_ID = "01a20410-8530-7b12-8c44-51d0a2f6b7e8"
 
 
 class Url(Text):
+    def __init__(self, **options: Any) -> None:
+        text = "`https://`, without user name and fragment. Where its name leads is checked at every connection."
+        super().__init__(pattern=drafts.URL, max_length=addresses.LONGEST_URL, help_text=text, **options)
+
     def to_internal_value(self, data: Any) -> str:
         url = super().to_internal_value(data)
         if addresses.problem(url)[0]:
@@ -47,22 +50,13 @@ class Wanted(serializers.ListField):
 
 
 class EndpointChange(Strict):
-    url = Url(
-        pattern=drafts.URL,
-        max_length=addresses.LONGEST_URL,
-        help_text="`https://`, without user name and fragment. Where its name leads is checked at every connection.",
-    )
+    url = Url()
     events = Wanted(help_text='Which events; default `["*"]`.')
     description = Text(max_length=drafts.LONGEST_DESCRIPTION, allow_blank=True, help_text="For people.")
 
 
 class EndpointRequest(EndpointChange):
-    url = Url(
-        required=True,
-        pattern=drafts.URL,
-        max_length=addresses.LONGEST_URL,
-        help_text="`https://`, without user name and fragment. Where its name leads is checked at every connection.",
-    )
+    url = Url(required=True)
 
 
 class RotateRequest(Strict):
@@ -72,14 +66,6 @@ class RotateRequest(Strict):
         max_value=signatures.LONGEST_OVERLAP,
         help_text=f"For so long the secrets before sign as well; default {signatures.OVERLAP}. 0: they end at once.",
     )
-
-
-class Instant(serializers.DateTimeField):
-    def to_internal_value(self, value: Any) -> datetime:
-        try:
-            return parse_moment(value)
-        except ValueError:
-            raise ValidationError("No ISO 8601 date and time with its offset.") from None
 
 
 class Recent(Instant):
@@ -127,7 +113,7 @@ class EndpointAnswer(serializers.Serializer):
     description = serializers.CharField()
     enabled = serializers.BooleanField(help_text="A disabled one gets nothing; what waits for it goes on later.")
     disabled_reason = serializers.ChoiceField(
-        ["", BY_CLIENT, BY_STAFF, GONE, FAILING],
+        ["", *(word for word, _ in REASONS)],
         help_text="`gone`: it answered 410. `failing`: nothing but failures for five days.",
     )
     disabled_at = serializers.DateTimeField(allow_null=True)
@@ -174,7 +160,7 @@ class WebhookAttemptAnswer(serializers.Serializer):
     seconds = serializers.FloatField()
     http_status = serializers.IntegerField(allow_null=True)
     error_code = serializers.CharField(help_text="Empty: delivered.")
-    delivery_status = serializers.ChoiceField([PENDING, DELIVERED, FAILED])
+    delivery_status = serializers.ChoiceField([word for word, _ in STATUSES])
     next_at = serializers.DateTimeField(allow_null=True, help_text="When it is tried again.")
 
 
@@ -228,11 +214,13 @@ REPLAYING: dict[str, Any] = {
     "failed_only": True,
 }
 
+_call = partial(Call, tag=TAG)
+_shown = partial(_call, answer=EndpointAnswer, answer_example=ENDPOINT)
+
 #: By the name of the view and the method.
 CALLS = {
-    "WebhookEndpointsView POST": Call(
+    "WebhookEndpointsView POST": _call(
         name="create_webhook_endpoint",
-        tag=TAG,
         summary="Create a webhook endpoint",
         text="From now on events of the client go there, signed by Standard Webhooks with the secret of the answer. "
         "A client may have 20.",
@@ -242,42 +230,33 @@ CALLS = {
         body=EndpointRequest,
         body_examples={"Some events": REQUEST},
     ),
-    "WebhookEndpointsView GET": Call(
+    "WebhookEndpointsView GET": _call(
         name="list_webhook_endpoints",
-        tag=TAG,
         summary="List webhook endpoints",
         text="One's own, the oldest first.",
         answer=EndpointList,
         answer_example={"results": [ENDPOINT]},
     ),
-    "WebhookEndpointView GET": Call(
+    "WebhookEndpointView GET": _shown(
         name="get_webhook_endpoint",
-        tag=TAG,
         summary="Read a webhook endpoint",
         text="With its health. One of another client answers like one that does not exist.",
-        answer=EndpointAnswer,
-        answer_example=ENDPOINT,
     ),
-    "WebhookEndpointView PATCH": Call(
+    "WebhookEndpointView PATCH": _shown(
         name="update_webhook_endpoint",
-        tag=TAG,
         summary="Change a webhook endpoint",
         text="What is not named stays. What waits goes to the new address.",
-        answer=EndpointAnswer,
-        answer_example=ENDPOINT,
         body=EndpointChange,
         body_examples={"Everything": {"events": ["*"]}},
     ),
-    "WebhookEndpointView DELETE": Call(
+    "WebhookEndpointView DELETE": _call(
         name="delete_webhook_endpoint",
-        tag=TAG,
         summary="Delete a webhook endpoint",
         text="What waits for it is not sent.",
         status=204,
     ),
-    "WebhookRotateView POST": Call(
+    "WebhookRotateView POST": _call(
         name="rotate_webhook_secret",
-        tag=TAG,
         summary="Get a new secret",
         text="While the secret before signs as well, every request has both signatures: a receiver may change over at "
         "any moment of that time.",
@@ -286,35 +265,28 @@ CALLS = {
         body=RotateRequest,
         body_examples={"An hour": {"overlap_seconds": 3600}},
     ),
-    "WebhookDisableView POST": Call(
+    "WebhookDisableView POST": _shown(
         name="disable_webhook_endpoint",
-        tag=TAG,
         summary="Disable a webhook endpoint",
         text="What waits for it goes on when it is enabled; what happens meanwhile can be replayed. "
         "A body is not read.",
-        answer=EndpointAnswer,
         answer_example=DISABLED,
     ),
-    "WebhookEnableView POST": Call(
+    "WebhookEnableView POST": _shown(
         name="enable_webhook_endpoint",
-        tag=TAG,
         summary="Enable a webhook endpoint",
         text="Also one that was disabled because it was gone or failing. A body is not read.",
-        answer=EndpointAnswer,
-        answer_example=ENDPOINT,
     ),
-    "WebhookTestView POST": Call(
+    "WebhookTestView POST": _call(
         name="test_webhook_endpoint",
-        tag=TAG,
         summary="Send a test event",
         text="A `webhook.test`, whatever the endpoint wants otherwise. A body is not read.",
         status=202,
         answer=EventAnswer,
         answer_example={"event_id": EVENT_ID},
     ),
-    "WebhookReplayView POST": Call(
+    "WebhookReplayView POST": _call(
         name="replay_webhooks",
-        tag=TAG,
         summary="Send events once more",
         text="One, or all of a time; each begins anew with all its tries, under the same `webhook-id`. `202`: it will "
         "be done in the background.",
@@ -324,17 +296,13 @@ CALLS = {
         body=ReplayRequest,
         body_examples={"One event": {"event_id": EVENT_ID}, "What was missed": SINCE},
     ),
-    "WebhookAttemptsView GET": Call(
+    "WebhookAttemptsView GET": _call(
         name="list_webhook_attempts",
-        tag=TAG,
         summary="List attempts",
         text="Every request to the endpoint, newest first, for as long as its delivery is kept (7 days by default).",
         answer=AttemptList,
         answer_example={"results": [ATTEMPT], "next_cursor": "4711"},
-        query=(
-            query("limit", "How many.", type="integer", minimum=1, maximum=LONGEST_PAGE, default=PAGE),
-            query("cursor", "`next_cursor` of the page before.", type="string", pattern=ecma(CURSOR)),
-        ),
+        query=page_query(CURSOR),
     ),
 }
 

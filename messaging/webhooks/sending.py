@@ -16,7 +16,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from messaging.cloudevents import MEDIA_TYPE, Told, encode
+from messaging.cloudevents import CONTENT_TYPE, Told, encode
 from messaging.moves import fan_out
 from messaging.tally import COUNT_WEBHOOKS
 from messaging.webhooks import addresses, signatures
@@ -34,7 +34,6 @@ CONNECT_TIMEOUT = 5.0  # seconds
 LEASE_MARGIN = 5.0  # seconds: a lease outlives its request and the settling of it
 RELEASE_WAIT = 1.0  # seconds: nothing was tried, and what kept us from it may last
 JITTER = 0.2
-CONTENT_TYPE = f"{MEDIA_TYPE}; charset=UTF-8"
 
 
 @dataclass(frozen=True, slots=True)

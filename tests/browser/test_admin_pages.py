@@ -54,7 +54,7 @@ def test_client_and_key_shown_once(screen):
     screen.keep("key-form")
     page.get_by_role("button", name="Create", exact=True).click()
 
-    token = page.locator("#token").inner_text()
+    token = page.locator("#secret").inner_text()
     assert split_key(token)
     screen.keep("key-shown")
     page.get_by_role("link", name="I have copied it").click()

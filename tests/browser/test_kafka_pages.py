@@ -26,7 +26,12 @@ def test_relays_and_bridges_are_seen_with_what_waits(screen):
     assert cards.filter(has_text="commands waiting").inner_text().startswith("4,142")
     assert cards.filter(has_text="relays lead").inner_text().startswith("1")
     assert "gone" in screen.page.locator("#result_list").inner_text().lower()
+    assert screen.page.locator("#result_list [data-label]").first.get_attribute("data-label") == "role"
     screen.keep("kafka-processes")
+    screen.page.get_by_role("link", name="bridge", exact=True).first.click()
+    screen.page.get_by_text("Commands waiting").wait_for()
+    screen.keep("kafka-process")
+    screen.open("messaging/kafkaprocess/")
     assert cards.filter(has_text="events refused").inner_text().startswith("1")
     screen.open("messaging/event/?refusal__isempty=0")
     assert "MSG SIZE TOO LARGE" in screen.page.locator("#result_list").inner_text()

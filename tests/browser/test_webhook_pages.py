@@ -10,7 +10,7 @@ from messaging.webhook_models import WebhookDelivery, WebhookEndpoint, WebhookRe
 from messaging.webhooks import fanout, sending
 from messaging.webhooks.sending import Outcome
 from tests.factories import ClientFactory
-from tests.messaging.webhooks.receiver import endpoint, tell
+from tests.messaging.webhooks.receiver import endpoint, secret_of, tell
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -73,3 +73,32 @@ def test_endpoints_deliveries_and_replay(screen, rows):
     delivery = WebhookDelivery.objects.filter(endpoint=failing).order_by("id").first()
     screen.open(f"messaging/webhookdelivery/{delivery.pk}/change/")
     screen.keep("webhook-delivery")
+
+
+def test_an_endpoint_is_made_and_its_secret_shown_once(screen):
+    page = screen.page
+    ClientFactory(slug="core-backend")
+    screen.open("messaging/webhookendpoint/")
+    page.get_by_role("link", name="Add webhook endpoint").first.click()
+    page.get_by_label("Client").select_option("core-backend")
+    page.get_by_label("URL").fill("https://169.254.169.254/latest")
+    page.get_by_role("button", name="Create").click()
+    expect(page.get_by_text("This network is not allowed.")).to_be_visible()
+    screen.keep("webhook-new")
+
+    page.get_by_label("URL").fill("https://core.example.com/webhooks/sms")
+    page.get_by_role("button", name="Create").click()
+
+    secret = page.locator("#secret").inner_text()
+    row = WebhookEndpoint.objects.get()
+    assert (secret, row.events) == (secret_of(row), ["*"])
+    screen.keep("webhook-secret")
+    page.get_by_role("link", name="I have copied it").click()
+    expect(page.get_by_text("Last attempts")).to_be_visible()
+    assert secret not in page.content()
+
+    page.get_by_role("link", name="Rotate the secret").click()
+    screen.keep("webhook-rotate")
+    page.get_by_role("button", name="Rotate the secret").click()
+
+    assert page.locator("#secret").inner_text() == secret_of(row) != secret

@@ -6,6 +6,7 @@ from functools import cache
 
 import jsonschema_rs
 
+from messaging.openapi import asyncapi
 from messaging.openapi.schema import document
 
 HEADERS = ("Idempotency-Replayed", "Retry-After", "WWW-Authenticate")
@@ -46,3 +47,9 @@ def _closed_components():
     for schema in components["schemas"].values():
         schema.setdefault("additionalProperties", False)
     return components
+
+
+def message_headers(name):
+    """The headers that the AsyncAPI document gives to what goes out: event, webhook or dead_letter."""
+    told = asyncapi.TRAITS.get(name, asyncapi.DEAD_LETTER)
+    return told["headers"]["properties"].keys()

@@ -594,7 +594,7 @@ def create_key(browser, row, **fields):
 def test_key_is_shown_once_and_works(boss, client_row):
     answer = create_key(boss, client_row, cidrs="10.0.0.0/8\n2001:db8::/32", expires_on="2199-01-01")
 
-    (token,) = re.findall(r'id="token"[^>]*>(mx_live_[^<]+)<', answer.content.decode())
+    (token,) = re.findall(r'id="secret"[^>]*>(mx_live_[^<]+)<', answer.content.decode())
     key = keys.get(fresh=True)[id_of(token)]
     assert "no-store" in answer["Cache-Control"]
     assert key.caller.scopes == {"send", "read"}

@@ -12,6 +12,7 @@ from messaging.models import DeadLetter, Message
 from tests.factories import ClientFactory, MessageFactory, ProviderFactory
 from tests.fleet import Fleet, database_url, wait_for
 from tests.kafka import command
+from tests.messaging.documented import message_headers
 from tests.messaging.door import GOOD
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -140,6 +141,7 @@ def test_poison_is_told_on_a_topic_of_its_own_and_the_rest_flows(kafka, source, 
     letters = kafka.read(kafka.dlq, lambda found: len(found) >= 10, 30)
     assert {letter.value() for letter in letters} == {b"poison %d" % n for n in range(0, 100, 10)}
     headers = dict(letters[0].headers())
+    assert headers.keys() == message_headers("dead_letter")
     assert headers["dlq-reason"] == b"invalid_json"
     assert headers["dlq-topic"] == kafka.commands.encode()
     where = {(int(dict(x.headers())["dlq-partition"]), int(dict(x.headers())["dlq-offset"])) for x in letters}

@@ -15,6 +15,7 @@ from messaging.states import Status
 from providers.sql import rows
 from tests.factories import ClientFactory, MessageFactory, ProviderFactory
 from tests.fleet import Fleet, wait_for
+from tests.messaging.documented import message_headers
 from tests.messaging.door import GOOD, URL
 from tests.messaging.stages import now
 
@@ -98,6 +99,7 @@ def test_an_event_is_a_cloudevent_under_its_subject(kafka, publisher, client_row
         "ce_type": b"message.sent",
         "ce_sequence": b"1",
     }
+    assert dict(record.headers()).keys() == message_headers("event")
     assert (event["specversion"], event["type"], event["source"]) == ("1.0", "message.sent", "http://testserver")
     assert (event["id"], event["subject"], event["sequence"]) == (str(row.id), str(message.id), 1)
     assert (event["client"], event["data"]["reference"]) == (client_row.slug, "order-1")

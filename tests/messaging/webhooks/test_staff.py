@@ -1,10 +1,12 @@
 """What staff do: pages with health and attempts, tests, replays, on and off; the command and the provisioning file."""
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
+from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
@@ -13,8 +15,9 @@ from messaging import metrics
 from messaging.models import Event, uuid7
 from messaging.provisioning import ProvisioningError, provision
 from messaging.webhook_models import WebhookDelivery, WebhookEndpoint, WebhookReplay
-from messaging.webhooks import sending, signatures
+from messaging.webhooks import endpoints, sending, signatures
 from messaging.webhooks.sending import Outcome
+from providers.sql import rows
 from tests.factories import ClientFactory
 from tests.messaging.webhooks.receiver import endpoint, secret_of, tell
 
@@ -103,12 +106,124 @@ def test_who_may_only_look_can_do_nothing(client, row):
 
     shown = page(client, f"{LIST}{row.pk}/change/")
 
-    for verb in ("send_test", "replay_since", "switch_off"):
+    for verb in ("send_test", "replay_since", "rotate_secret", "switch_off"):
         assert verb not in shown
         assert client.post(f"{LIST}{row.pk}/{verb}/").status_code in (302, 403)
     row.refresh_from_db()
     assert row.enabled
     assert not Event.objects.filter(type="webhook.test").exists()
+
+
+def filled(browser, address, **fields):
+    """Opens a form and sends it; returns what was sent, and the page that answers it."""
+    (key,) = re.findall(r'name="key" value="([^"]+)"', page(browser, address))
+    sent = {"key": key, **fields}
+    answer = browser.post(address, sent)
+    assert answer.status_code == 200
+    return sent, html.unescape(answer.content.decode())
+
+
+def shown_secret(text):
+    return re.findall(r'id="secret"[^>]*>(whsec_[^<]+)<', text)
+
+
+def in_the_database(text):
+    """The tables that have it in clear."""
+    models = [model for app in apps.get_app_configs() for model in app.get_models()]
+    search = "SELECT 1 FROM {} t WHERE position(%(text)s IN t::text) > 0 LIMIT 1"
+    return [m.__name__ for m in models if rows(search.format(m._meta.db_table), {"text": text})]
+
+
+def test_staff_make_an_endpoint_and_see_its_secret_once(boss, client_row, caplog):
+    fields = {"client": client_row.pk, "url": URL, "events": ["message.*", "webhook.disabled"], "description": "Core"}
+
+    sent, text = filled(boss, f"{LIST}add/", **fields)
+    again = boss.post(f"{LIST}add/", sent).content.decode()
+
+    made = WebhookEndpoint.objects.get()
+    assert (made.client, made.url, made.events, made.description) == (client_row, URL, fields["events"], "Core")
+    (secret,) = shown_secret(text)
+    assert secret == secret_of(made)
+    assert shown_secret(again) == []
+    assert "sent before" in again
+    assert secret not in page(boss, f"{LIST}{made.pk}/change/")
+    assert secret not in caplog.text
+    assert LogEntry.objects.get().change_message == "Created."
+    assert "WebhookEndpoint" in in_the_database(made.url)
+    assert in_the_database(secret) == []
+    assert secret not in str(dict(boss.session.items()))
+    assert "no-store" in boss.get(f"{LIST}add/")["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"url": ""},
+        {"url": "ftp://example.com/"},
+        {"url": "http://example.com/"},
+        {"url": "https://somebody@example.com/"},
+        {"url": "https://169.254.169.254/latest"},
+        {"url": "https://0x7f000001/"},
+        {"url": URL, "events": []},
+        {"url": "https://10.0.0.1/", "description": "x" * 101},
+    ],
+)
+def test_what_the_api_refuses_is_refused_in_its_words(boss, api, client_row, settings, fields):
+    settings.WEBHOOK_ALLOWED_NETWORKS, settings.WEBHOOK_ALLOW_HTTP = [], False
+    errors = api.post("/api/v1/webhook-endpoints", fields, format="json").json()["errors"]
+
+    _, text = filled(boss, f"{LIST}add/", client=client_row.pk, **{"events": ["*"], **fields})
+
+    assert errors
+    for error in errors:
+        assert error["message"] in text
+    assert not WebhookEndpoint.objects.exists()
+    assert not LogEntry.objects.exists()
+
+
+def test_staff_make_no_more_endpoints_than_a_client_may_have(boss, client_row):
+    for _ in range(endpoints.MOST_ENDPOINTS):
+        endpoint(client_row, URL)
+
+    _, text = filled(boss, f"{LIST}add/", client=client_row.pk, url=URL, events=["*"])
+
+    assert f"At most {endpoints.MOST_ENDPOINTS}: delete one first." in text
+    assert WebhookEndpoint.objects.count() == endpoints.MOST_ENDPOINTS
+
+
+@pytest.mark.parametrize(("overlap", "signing"), [(0, 1), (signatures.OVERLAP, 2)])
+def test_staff_rotate_a_secret_and_see_the_new_one_once(boss, row, overlap, signing):
+    before = secret_of(row)
+
+    sent, text = filled(boss, f"{LIST}{row.pk}/rotate_secret/", overlap_seconds=overlap)
+    again = boss.post(f"{LIST}{row.pk}/rotate_secret/", sent).content.decode()
+
+    (secret,) = shown_secret(text)
+    assert secret == secret_of(row) != before
+    assert shown_secret(again) == []
+    held = signatures.valid(signatures.unseal(row.pk, row.secrets), datetime.now(UTC))
+    assert held == [secret, before][:signing]
+    assert LogEntry.objects.get().change_message == "Rotated the secret."
+    assert in_the_database(secret) == []
+
+
+def test_making_and_rotating_have_permissions_of_their_own(client, row):
+    user = User.objects.create_user("helper", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_webhookendpoint", "add_webhookendpoint"]))
+    client.force_login(user)
+    before = secret_of(row)
+
+    assert client.post(f"{LIST}{row.pk}/rotate_secret/", {"key": uuid7(), "overlap_seconds": 0}).status_code == 403
+    assert shown_secret(filled(client, f"{LIST}add/", client=row.client_id, url=URL, events=["*"])[1])
+
+    user.user_permissions.set(
+        Permission.objects.filter(codename__endswith="webhookendpoint").exclude(codename__startswith="add")
+    )
+    assert client.get(f"{LIST}add/").status_code == 403
+    assert client.post(f"{LIST}add/", {"key": uuid7(), "client": row.client_id, "url": URL}).status_code == 403
+    assert "add/" not in page(client, LIST)
+    assert secret_of(row) == before
+    assert shown_secret(filled(client, f"{LIST}{row.pk}/rotate_secret/", overlap_seconds=0)[1]) == [secret_of(row)]
 
 
 def test_home_tells_of_endpoints_that_were_lost_only(boss, row):
