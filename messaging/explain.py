@@ -15,6 +15,10 @@ from routing.networks import Network, resolve
 from routing.prices import plain
 
 BREAKER = "breaker_open"
+OTHER_TIME = (
+    "Prices and exchange rates are of that time; rules, sender registrations, networks and balances have no history: "
+    "they are of now. No breaker counts."
+)
 EXAMPLES = 5
 
 
@@ -39,6 +43,7 @@ class Explained:
     candidates: Sequence[Candidate]
     rules: Sequence[str]  # the names of those that match
     currency: str  # the reporting one, in which costs are compared
+    note: str = ""
 
     @property
     def chosen(self) -> Candidate | None:
@@ -59,10 +64,10 @@ def explain(
     at: datetime | None = None,
     max_price: Decimal | None = None,
 ) -> Explained:
-    """As delivery would decide now, or at another moment by today's rules and that moment's prices and rates.
+    """As delivery would decide now, or at another moment as far as that is known (OTHER_TIME).
 
     `sender` is the message's or its client's, `level` the client's transliteration; `segments` are counted where they
-    are not given. The breakers of another time are not known: then none counts.
+    are not given.
     """
     now = datetime.now(UTC)
     moment = at or now
@@ -96,6 +101,7 @@ def explain(
         candidates=found,
         rules=wishes.names,
         currency=tables.currency,
+        note=OTHER_TIME if at else "",
     )
 
 

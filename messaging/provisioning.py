@@ -23,6 +23,8 @@ from messaging.provisioning_file import (
     ProviderEntry,
     Quote,
     RateEntry,
+    RegistrationEntry,
+    RuleEntry,
     TemplateEntry,
     read,
 )
@@ -30,6 +32,7 @@ from providers.credentials import CredentialsError
 from providers.models import Provider
 from providers.sql import rows
 from routing.models import ExchangeRate, Price, PriceList
+from routing.order_models import Rule, SenderRegistration
 
 BOOK = "provisioned"
 #: Stores a row where the fields differ from the database, and tells the difference under a label.
@@ -81,6 +84,10 @@ class _Run:
             self.rate(rate)
         for template in document.templates:
             self.template(template)
+        for rule in document.rules:
+            self.rule(rule)
+        for registration in document.registrations:
+            self.registration(registration)
 
     def client(self, entry: ClientEntry) -> None:
         row = Client.objects.filter(slug=entry.slug).first() or Client(slug=entry.slug, name=entry.slug)
@@ -170,6 +177,28 @@ class _Run:
         where = {"client": client, "name": entry.name, "locale": entry.locale}
         row = Template.objects.filter(**where).first() or Template(**where)
         self._save(label, row, {"text": entry.text})
+
+    def rule(self, entry: RuleEntry) -> None:
+        label = f"rule {entry.name}"
+        provider = self._provider(label, entry.provider) if entry.provider else None
+        if entry.client and not Client.objects.filter(slug=entry.client).exists():
+            self.problems.append(f"{label}: there is no client {entry.client}")
+        if provider or not entry.provider:
+            row = Rule.objects.filter(name=entry.name).first() or Rule(name=entry.name)
+            self._save(label, row, {"provider": provider, "client": entry.client, **entry.fields})
+
+    def registration(self, entry: RegistrationEntry) -> None:
+        label = f"registration of {entry}"
+        if provider := self._provider(label, entry.provider):
+            where = {"provider": provider, "country": entry.country, "sender": entry.sender}
+            row = SenderRegistration.objects.filter(**where).first() or SenderRegistration(**where)
+            self._save(label, row, entry.fields)
+
+    def _provider(self, label: str, slug: str) -> Provider | None:
+        found = Provider.objects.filter(slug=slug).first()
+        if found is None:
+            self.problems.append(f"{label}: there is no provider {slug}")
+        return found
 
     def _save(self, label: str, row: models.Model, fields: Mapping[str, Any]) -> None:
         if row._state.adding:

@@ -14,12 +14,16 @@ from django.utils.module_loading import import_string
 from messaging.clients import split_key
 from messaging.drafts import LOCALE, SENDER, TEMPLATE
 from messaging.models import SCOPES
+from messaging.states import MessageClass
 from messaging.texts import STRAY_BRACE, has_stray_brace
 from messaging.toml_table import SLUG, Table
 from providers.adapters import ADAPTERS, adapter_class
 from providers.adapters.base import Resolve
+from routing.encoding import LEVELS
+from routing.order_models import Rule, SenderRegistration
 
 AMOUNT = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+BALANCE = re.compile(r"[0-9]{1,10}(\.[0-9]{1,4})?")
 RATE = re.compile(r"[0-9]{1,10}(\.[0-9]{1,8})?")
 PROVIDER_SENDER = re.compile(r"[A-Za-z0-9 ._&+-]{1,40}")  # also a vendor's own id of a pool of senders
 
@@ -80,11 +84,34 @@ class TemplateEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleEntry:
+    """All of a rule: a condition that is not named is any."""
+
+    name: str
+    provider: str
+    client: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationEntry:
+    provider: str
+    country: str
+    sender: str
+    fields: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.sender} in {self.country} by {self.provider}"
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     clients: list[ClientEntry]
     providers: list[ProviderEntry]
     rates: list[RateEntry]
     templates: list[TemplateEntry]
+    rules: list[RuleEntry]
+    registrations: list[RegistrationEntry]
 
 
 def read(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> tuple[Document, list[str]]:
@@ -99,6 +126,8 @@ def read(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> tu
         providers=[_provider(table) for table in root.tables("providers")],
         rates=[_rate(table) for table in root.tables("rates")],
         templates=[_template(table) for table in root.tables("templates")],
+        rules=[_rule(table) for table in root.tables("rules")],
+        registrations=[_registration(table) for table in root.tables("registrations")],
     )
     root.finish()
     for kind, names in (
@@ -106,6 +135,8 @@ def read(data: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> tu
         ("providers", [provider.slug for provider in document.providers]),
         ("rates", [rate.currency for rate in document.rates]),
         ("templates", [f"{t.client or '*'} {t.name} {t.locale}" for t in document.templates]),
+        ("rules", [rule.name for rule in document.rules]),
+        ("registrations", [str(registration) for registration in document.registrations]),
     ):
         problems += [f"{kind}: {name} is there twice" for name in repeated(names)]
     return document, problems
@@ -119,6 +150,7 @@ def _client(table: Table) -> ClientEntry:
         sender=table.string("sender", SENDER, "at most 11 letters and digits, or 3 to 15 digits", blank=True),
         rate_limit=table.number("rate_limit", int, 1, 100_000),
         daily_quota=table.number("daily_quota", int, 1, 2_000_000_000),
+        transliteration=table.choice("transliteration", LEVELS, blank=True),
         kafka_enabled=table.boolean("kafka_enabled"),
     )
     api_key = table.string("api_key", secret=True) or ""
@@ -144,6 +176,8 @@ def _provider(table: Table) -> ProviderEntry:
         rate=table.number("rate", int, 1, 100_000),
         resolve=table.choice("resolve", [word.value for word in Resolve]),
         lag=table.number("lag", float, 0, 86_400),
+        balance_floor=table.amount("balance_floor", BALANCE, "a number in quotes, at most four decimals"),
+        balance_warning=table.amount("balance_warning", BALANCE, "a number in quotes, at most four decimals"),
     )
     credentials = _credentials(table.table("credentials"), adapter)
     given = "prices" in table.data
@@ -169,16 +203,13 @@ def _credentials(table: Table, adapter: str | None) -> dict[str, str]:
 
 def _price(table: Table) -> tuple[Place, Quote]:
     country = table.country("country")
-    mcc = table.string("mcc", re.compile("[0-9]{3}"), "three digits", blank=True) or ""
-    mnc = table.string("mnc", re.compile("[0-9]{2,3}"), "two or three digits", blank=True) or ""
+    mcc, mnc = table.network()
     prefix = (
         table.string(
             "prefix", re.compile("[1-9][0-9]{0,14}"), "up to 15 digits as in E.164, without the plus", blank=True
         )
         or ""
     )
-    if mnc and not mcc:
-        table.wrong("mnc", "needs mcc beside it")
     if prefix and mcc:
         table.wrong("prefix", "excludes mcc")
     code = str(phonenumbers.country_code_for_region(country)) if country else ""
@@ -211,6 +242,53 @@ def _template(table: Table) -> TemplateEntry:
     )
     if has_stray_brace(entry.text):
         table.wrong("text", STRAY_BRACE)
+    table.finish()
+    return entry
+
+
+def _rule(table: Table) -> RuleEntry:
+    action = table.choice("action", Rule.Action.values, required=True)
+    mcc, mnc = table.network()
+    fields: dict[str, Any] = {
+        "action": action,
+        "weight": table.number("weight", int, 1, 32_767),
+        "ceiling": table.amount("ceiling", AMOUNT, "a number in quotes, at most six decimals"),
+        "message_class": table.choice("class", list(MessageClass)) or "",
+        "country": table.country("country", required=False),
+        "mcc": mcc,
+        "mnc": mnc,
+        "sender": table.string("sender", SENDER, "at most 11 letters and digits, or 3 to 15 digits") or "",
+        "begins": table.time_of_day("begins"),
+        "ends": table.time_of_day("ends"),
+    }
+    for key in ("weight", "ceiling"):
+        if key == action and key not in table.data:
+            table.wrong(key, "is missing")
+        elif action and key != action and key in table.data:
+            table.wrong(key, f"is for rules with the action {key}")
+    if ("begins" in table.data) != ("ends" in table.data) or (fields["begins"] and fields["begins"] == fields["ends"]):
+        table.wrong("ends", "a begin and another time as end are needed, or neither")
+    entry = RuleEntry(
+        name=table.string("name", longest=80, required=True) or "",
+        provider=table.string("provider", SLUG, "a provider's slug", required=action != Rule.Action.CEILING) or "",
+        client=table.string("client", SLUG, "a client's slug") or "",
+        fields={**fields, **named(enabled=table.boolean("enabled"))},
+    )
+    table.finish()
+    return entry
+
+
+def _registration(table: Table) -> RegistrationEntry:
+    entry = RegistrationEntry(
+        provider=table.string("provider", SLUG, "a provider's slug", required=True) or "",
+        country=table.country("country"),
+        sender=table.string("sender", PROVIDER_SENDER, "at most 40 letters, digits and signs", required=True) or "",
+        fields=named(
+            state=table.choice("state", SenderRegistration.State.values, required=True),
+            expires_at=table.moment("expires_at"),
+            note=table.string("note", blank=True, longest=200),
+        ),
+    )
     table.finish()
     return entry
 

@@ -1,7 +1,8 @@
 """A TOML table read strictly: types, forms and unknown keys, each mistake with its place; `env:NAME` for any string."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -63,16 +64,23 @@ class Table:
             return value
         return None
 
-    def choice(self, key: str, allowed: list[str], *, required: bool = False) -> str | None:
+    def choice(self, key: str, allowed: Sequence[str], *, required: bool = False, blank: bool = False) -> str | None:
         pattern = re.compile("|".join(map(re.escape, allowed)))
-        return self.string(key, pattern, f"one of {', '.join(allowed)}", required=required)
+        return self.string(key, pattern, f"one of {', '.join(allowed)}", required=required, blank=blank)
+
+    def network(self) -> tuple[str, str]:
+        mcc = self.string("mcc", re.compile("[0-9]{3}"), "three digits", blank=True) or ""
+        mnc = self.string("mnc", re.compile("[0-9]{2,3}"), "two or three digits", blank=True) or ""
+        if mnc and not mcc:
+            self.wrong("mnc", "needs mcc beside it")
+        return mcc, mnc
 
     def amount(self, key: str, pattern: re.Pattern[str], hint: str, *, required: bool = False) -> Decimal | None:
         value = self.string(key, pattern, hint, required=required)
         return None if value is None else Decimal(value)
 
-    def country(self, key: str) -> str:
-        value = self.string(key, required=True)
+    def country(self, key: str, *, required: bool = True) -> str:
+        value = self.string(key, required=required)
         if value is not None and value not in phonenumbers.SUPPORTED_REGIONS:
             self.wrong(key, "must be a country with phone numbers, by ISO 3166-1 alpha-2: UA, GB, ...")
             return ""
@@ -97,6 +105,17 @@ class Table:
 
     def boolean(self, key: str) -> bool | None:
         return self._get(key, bool, "true or false")
+
+    def time_of_day(self, key: str) -> time | None:
+        return self._get(key, time, "a time of day without quotes, like 22:00:00")
+
+    def moment(self, key: str) -> datetime | None:
+        hint = "a date and time with its offset, without quotes, like 2030-01-31T00:00:00Z"
+        value: datetime | None = self._get(key, datetime, hint)
+        if value is not None and value.tzinfo is None:
+            self.wrong(key, f"must be {hint}")
+            return None
+        return value
 
     def number(self, key: str, kind: type[T], least: int, most: int) -> T | None:
         hint = f"a {'whole ' if kind is int else ''}number from {least} to {most}"

@@ -23,26 +23,27 @@ _WORTH = """
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The prices of a provider in a country, of one segment. `best`: nobody has a cheaper one there."""
+    """The prices of a provider in a country, of one segment. `best`: nobody who is enabled has a cheaper one there."""
 
     cheapest: Decimal
     dearest: Decimal
     currency: str
     prices: int
     best: bool
+    enabled: bool
 
 
-def coverage() -> tuple[list[str], list[tuple[str, list[Cell | None]]]]:
-    """Providers by slug, and for each country one cell per provider: None where there is no price.
+def coverage() -> tuple[dict[str, bool], list[tuple[str, list[Cell | None]]]]:
+    """Providers by slug and whether they are enabled; for each country one cell per provider, None without a price.
 
     Where a provider has several currencies in a country, both ends are in the reporting currency.
     """
-    providers = [slug for (slug,) in rows("SELECT slug FROM providers_provider ORDER BY NOT enabled, slug")]
+    providers = dict(rows("SELECT slug, enabled FROM providers_provider ORDER BY NOT enabled, slug"))
     found = rows(
         f"""
         WITH in_force AS ({_IN_FORCE.format(at="statement_timestamp()")}), money AS ({_WORTH}),
         priced AS (
-          SELECT v.slug, p.country, p.currency, p.price + p.price_delivered AS total,
+          SELECT v.slug, v.enabled, p.country, p.currency, p.price + p.price_delivered AS total,
             (p.price + p.price_delivered) * CASE WHEN p.currency = %(reporting)s THEN 1 ELSE m.worth END AS comparable
           FROM in_force b JOIN providers_provider v ON v.id = b.provider_id
             JOIN routing_price p ON p.price_list_id = b.id LEFT JOIN money m ON m.currency = p.currency
@@ -51,15 +52,15 @@ def coverage() -> tuple[list[str], list[tuple[str, list[Cell | None]]]]:
         )
         SELECT country, slug, min(currency), min(currency) = max(currency), min(total), max(total),
           min(comparable), max(comparable), count(*),
-          min(comparable) <= min(min(comparable)) OVER (PARTITION BY country)
-        FROM priced GROUP BY country, slug ORDER BY country""",  # noqa: S608  literals of this module
+          enabled AND min(comparable) <= min(min(comparable)) FILTER (WHERE enabled) OVER (PARTITION BY country)
+        FROM priced GROUP BY country, slug, enabled ORDER BY country""",  # noqa: S608  literals of this module
         {"reporting": settings.REPORTING_CURRENCY},
     )
     cells: dict[str, dict[str, Cell]] = {}
     for country, slug, currency, alone, low, high, compared_low, compared_high, count, best in found:
         if not alone and compared_low is not None:
             low, high, currency = compared_low, compared_high, settings.REPORTING_CURRENCY
-        cells.setdefault(country, {})[slug] = Cell(low, high, currency, count, bool(best))
+        cells.setdefault(country, {})[slug] = Cell(low, high, currency, count, bool(best), providers[slug])
     return providers, [(country, [of.get(slug) for slug in providers]) for country, of in cells.items()]
 
 

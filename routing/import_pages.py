@@ -35,6 +35,7 @@ TILES = (
     ("skipped", "skipped", "Not meant for this list"),
     ("merged", "merged", "Another row of the place counts"),
 )
+LABELS = {name: label for name, label, _ in TILES}
 WARN = {"outlier", "error", "removed"}
 
 
@@ -55,6 +56,7 @@ def facts(found: PriceImport) -> list[tuple[str, Any]]:
     return [
         ("provider", found.provider),
         ("file", f"{found.file_name}, {filesizeformat(found.size)}"),
+        ("rows read", f"{found.counts['rows']:,}" if found.counts else ""),
         ("extent", "some changes" if found.partial else "the whole list"),
         ("in force", _when(found)),
         ("compared with", found.base or ("no list in force" if found.counts else "")),
@@ -118,7 +120,7 @@ def changes(found: PriceImport, query: Dictionary[str, str]) -> dict[str, Any]:
     some = list(rows[start : start + PER_PAGE + 1])
     return {
         "tiles": [
-            {"name": name, "label": label, "hint": hint, "count": _count(found, name), "chosen": name == chosen,
+            {"name": name, "label": label, "hint": hint, "count": f"{_count(found, name):,}", "chosen": name == chosen,
              "warn": name in WARN and bool(found.counts.get(name))}
             for name, label, hint in TILES
             if name in ("all", "new", "up", "down") or _count(found, name)
@@ -162,7 +164,7 @@ def shown(price: StagedPrice) -> dict[str, Any]:
     total = price.price + price.price_delivered
     removed = price.change == "removed"
     return {
-        "change": price.get_change_display(),
+        "change": LABELS[price.change],
         "colour": {"up": "danger", "down": "success", "removed": "danger", "new": "info"}.get(price.change, ""),
         "country": price.country,
         "place": "-".join(filter(None, (price.mcc, price.mnc))) or price.prefix or "whole country",

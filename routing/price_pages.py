@@ -31,10 +31,14 @@ class PricePages(ModelAdmin):
         self._allowed(request)
         providers, countries = coverage.coverage()
         table = [
-            (country, [_shown(cell) if cell else None for cell in cells], sum(cell is not None for cell in cells))
+            (
+                country,
+                [_shown(cell) if cell else None for cell in cells],
+                sum(cell is not None and cell.enabled for cell in cells),
+            )
             for country, cells in countries
         ]
-        context = {"title": "Coverage: prices in force now", "providers": providers, "countries": table}
+        context = {"title": "Coverage: prices in force now", "providers": providers.items(), "countries": table}
         return TemplateResponse(request, "admin/routing/coverage.html", {**self._frame(request), **context})
 
     def next_week_view(self, request: HttpRequest) -> HttpResponse:

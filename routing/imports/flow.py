@@ -148,9 +148,13 @@ def roll_back(import_id: int, *, user: Any) -> PriceImport:
     """applied -> rolled back: the list before it is in force again, at once. Raises Refused."""
     with transaction.atomic():
         found = _locked(import_id, Status.APPLIED)
-        assert found.book_id  # noqa: S101  an applied import has one
+        assert found.book  # noqa: S101  an applied import has one
+        now = _now()
+        begun = found.book.status == books.Status.ACTIVE and found.book.valid_from <= now
+        if begun and book_in_force(found.provider_id, now) != found.book_id:
+            raise Refused("A later list is in force: roll that one back instead.")
         try:
-            books.retire(found.book_id)
+            books.retire(found.book.pk)
         except books.Refused as error:
             raise Refused(str(error)) from None
         return _move(found, Status.ROLLED_BACK, decided_by=user, decided_at=_now())

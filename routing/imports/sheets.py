@@ -139,22 +139,26 @@ def _csv(text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _excel(content: bytes) -> Iterator[Row]:
-    """The first sheet with anything in it. A formula comes as its text, which no column takes for a value."""
+    """The first sheet with anything in it; every other one is named by a fault, behind the last line.
+
+    A formula comes as its text, which no column takes for a value.
+    """
     _check_archive(content)
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, keep_links=False)
+        read, last = "", 0
         for sheet in book.worksheets:
             sheet.reset_dimensions()  # what the file says of its size is not believed
-            found = False
             for line, values in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True), start=1):
                 cells = [cell_text(value) for value in values]
                 while cells and not cells[-1]:
                     cells.pop()
+                if cells and read not in ("", sheet.title):
+                    yield Row(last, [sheet.title], "another sheet with rows: save it as a file of its own")
+                    break
                 if cells:
-                    found = True
+                    read, last = sheet.title, line
                     yield Row(line, cells)
-            if found:
-                return
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, SyntaxError, DefusedXmlException) as error:
         raise Unreadable(f"Excel file cannot be read ({type(error).__name__}): save it again, or as CSV.") from None
 

@@ -31,6 +31,17 @@ def test_login_form(page, live_server):
     expect(page.get_by_label("Username")).to_be_visible()
 
 
+def test_login_page_that_is_opened_by_itself_leads_home(page, live_server, transactional_db):
+    User.objects.create_superuser("second", password="x" * 12)
+    page.goto(f"{live_server.url}/admin/login/")
+    page.get_by_label("Username").fill("second")
+    page.get_by_label("Password").fill("x" * 12)
+
+    page.get_by_label("Password").press("Enter")
+
+    expect(page).to_have_url(f"{live_server.url}/admin/")
+
+
 def test_home(screen):
     failed_over_message(status=Status.HELD)
     ProviderHealth.objects.create(provider=Provider.objects.first(), state="open", reason="read_timeout")

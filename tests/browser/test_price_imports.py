@@ -61,6 +61,10 @@ def test_list_from_upload_to_roll_back(screen, provider, tmp_path):
     page.locator(".tile", has_text="bad rows").click()
     expect(page.get_by_role("row", name="n/a")).to_contain_text("no price")
     screen.keep("import-bad-rows")
+    page.set_viewport_size({"width": 420, "height": 900})
+    reason = page.locator("td", has_text="no price").bounding_box()
+    assert reason["x"] + reason["width"] <= 420  # on a phone it is not behind the edge
+    page.set_viewport_size({"width": 1440, "height": 900})
     page.get_by_role("button", name="Ask for approval").click()
     expect(page.get_by_text("Confirm first")).to_be_visible()
     for box in page.locator("form[action*=submit] input[type=checkbox]").all():

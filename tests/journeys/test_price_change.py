@@ -1,4 +1,4 @@
-"""A new price list routes on a worker that runs: no restart, and codes go out meanwhile as before."""
+"""An imported price list routes on a worker that runs: no restart, and codes go out meanwhile as before."""
 
 import threading
 import time
@@ -10,12 +10,16 @@ from pathlib import Path
 from statistics import quantiles
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 
 from messaging import intake
 from messaging.clients import Caller
 from messaging.models import Attempt
-from routing import books
+from providers.models import Provider
+from routing.import_models import PriceImport
+from routing.imports import flow, work
+from routing.imports.mapping import Mapping
 from routing.models import PriceList
 from tests.conftest import Carriers
 from tests.factories import PriceListFactory, ProviderFactory
@@ -34,13 +38,27 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield found
 
 
+def prefixes() -> list[str]:
+    """Prefixes of one country, and the one that is asked for."""
+    return ["38067", *(f"33{number}" for number in range(PRICES - 1))]
+
+
 def fill(book: PriceList, price: str) -> None:
-    """Prefixes of all the world, and the one that is asked for."""
     columns = "price_list_id, country, mcc, mnc, prefix, price, price_delivered, currency"
     with connection.cursor() as cursor, cursor.copy(f"COPY routing_price ({columns}) FROM STDIN") as copy:
-        copy.write_row((book.pk, "UA", "", "", "38067", price, "0", "EUR"))
-        for number in range(PRICES - 1):
-            copy.write_row((book.pk, "FR", "", "", f"33{number}", price, "0", "EUR"))
+        for prefix in prefixes():
+            copy.write_row((book.pk, "UA" if prefix == "38067" else "FR", "", "", prefix, price, "0", "EUR"))
+
+
+def submitted(provider: Provider, price: str) -> PriceImport:
+    """A file that was read and compared, and waits for somebody to approve it."""
+    content = "prefix,price\n" + "".join(f"{prefix},{price}\n" for prefix in prefixes())
+    mapping = Mapping(dial_code="prefix", price="price", currency="EUR")
+    anna = User.objects.create_user("anna")
+    found = flow.upload(provider=provider, name="new.csv", content=content.encode(), user=anna, mapping=mapping)
+    while work.work():
+        pass
+    return flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
 
 
 @pytest.fixture
@@ -84,9 +102,9 @@ def test_change_and_rollback_of_a_large_book_route_without_a_restart(
     first = ProviderFactory(slug="carrier-a", base_url=carriers.url(1), token="carrier-a-token")
     ProviderFactory(slug="carrier-b", base_url=carriers.url(2), token="carrier-b-token", price="0.05")
     fill(PriceListFactory(provider=first), "0.04")
-    draft = PriceListFactory(provider=first, status=PriceList.Status.DRAFT)
-    fill(draft, "0.09")
+    found, ben = submitted(first, "0.09"), User.objects.create_user("ben")
     fleet.worker()
+    fleet.program("imports", "manage.py", "run_imports")
     request.getfixturevalue("codes")
     began = datetime.now(UTC)
     wait_for(lambda: went_by("carrier-a", began), seconds=60)
@@ -95,19 +113,24 @@ def test_change_and_rollback_of_a_large_book_route_without_a_restart(
     time.sleep(CALM)
 
     changed = datetime.now(UTC)
-    books.activate(draft.pk)
+    flow.approve(found.pk, user=ben)
     dearer = wait_for(lambda: went_by("carrier-b", changed), seconds=30)
     time.sleep(1)
     rolled_back = datetime.now(UTC)
-    books.retire(draft.pk)
+    flow.roll_back(found.pk, user=ben)
     cheaper = wait_for(lambda: went_by("carrier-a", rolled_back), seconds=30)
     ended = datetime.now(UTC)
 
     before, during = waits(calm, changed), waits(changed, ended)
-    took = [(dearer.started_at - changed).total_seconds(), (cheaper.started_at - rolled_back).total_seconds()]
+    found.refresh_from_db()
+    assert found.book
+    begins = [changed, found.book.valid_from, rolled_back]
+    ends = [dearer.started_at, dearer.started_at, cheaper.started_at]
+    took = [(end - begin).total_seconds() for begin, end in zip(begins, ends, strict=True)]
     with capsys.disabled():
         print(
-            f"\n{PRICES:,} prices route {took[0]:.2f} s after their change, {took[1]:.2f} s after its rollback; "
+            f"\n{PRICES:,} prices route {took[0]:.2f} s after their approval, {took[1]:.2f} s after their begin, "
+            f"{took[2]:.2f} s after the rollback; "
             f"from code to intent {_told(before)} before, {_told(during)} meanwhile"
         )
     assert dearer.price == Decimal("0.05")

@@ -64,6 +64,8 @@ def test_another_moment_has_the_prices_of_that_moment():
     told = [explain("--at", moment.isoformat()) for moment in moments]
 
     assert ["0.01 EUR" in told[0], "0.03 EUR" in told[1], "0.05 EUR" in told[2]] == [True] * 3
+    assert "have no history: they are of now" in told[0]
+    assert "history" not in explain()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import copy
 import io
 import threading
 import tomllib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,7 @@ from messaging.provisioning import ProvisioningError, provision
 from providers.models import Provider
 from routing import books
 from routing.models import ExchangeRate, Price, PriceList
+from routing.order_models import Rule, SenderRegistration
 from routing.prices import decimal
 from routing.snapshot import tables
 from tests.factories import ClientFactory
@@ -63,6 +64,31 @@ rate = "1.0850"
 [[templates]]
 name = "welcome"
 text = "Hello {name}"
+
+[[rules]]
+name = "Codes at night"
+action = "prefer"
+provider = "carrier-a"
+client = "core-backend"
+class = "otp"
+country = "UA"
+mcc = "255"
+mnc = "01"
+sender = "MEXAR"
+begins = 22:00:00
+ends = 06:00:00
+
+[[rules]]
+name = "Not dearer"
+action = "ceiling"
+ceiling = "0.08"
+
+[[registrations]]
+provider = "carrier-a"
+country = "UA"
+sender = "MEXAR"
+state = "approved"
+expires_at = 2030-01-31T00:00:00Z
 """
 TOKEN = new_token()
 ENVIRON = {"CORE_API_KEY": TOKEN, "CARRIER_A_TOKEN": "token-of-a"}
@@ -100,6 +126,8 @@ def test_everything_named_is_created(document):
     assert (book.name, book.status, book.prices.count()) == ("provisioned", "active", 2)
     assert ExchangeRate.objects.get().rate == Decimal("1.0850")
     assert Template.objects.get().text == "Hello {name}"
+    assert Rule.objects.get(name="Not dearer").ceiling == Decimal("0.08")
+    assert SenderRegistration.objects.get().expires_at == datetime(2030, 1, 31, tzinfo=UTC)
     assert keys.get(fresh=True)[id_of(TOKEN)].caller.slug == "core-backend"
 
 
@@ -135,6 +163,8 @@ def test_changes_name_the_old_and_the_new_value(document):
     document["providers"][0] |= {"rate": 500, "enabled": False, "credentials": {"token": "another-token"}}
     document["rates"][0]["rate"] = "1.1"
     document["templates"][0]["text"] = "Hi {name}"
+    document["rules"][1] |= {"ceiling": "0.07", "enabled": False}
+    document["registrations"][0] |= {"state": "rejected"}
 
     changes = run(document)
 
@@ -146,6 +176,9 @@ def test_changes_name_the_old_and_the_new_value(document):
         "~ provider carrier-a: new credentials",
         "~ exchange rate USD: 1.085 -> 1.10",
         "~ template welcome (en): text: 'Hello {name}' -> 'Hi {name}'",
+        "~ rule Not dearer: ceiling: 0.080000 -> 0.07",
+        "~ rule Not dearer: enabled: True -> False",
+        "~ registration of MEXAR in UA by carrier-a: state: 'approved' -> 'rejected'",
     ]
     assert Provider.objects.get().read_credentials() == {"token": "another-token"}
 
@@ -158,6 +191,50 @@ def test_limits_of_a_client_are_named_and_changed(document):
     assert run(document) == ["~ client core-backend: daily_quota: 50000 -> 60000"]
     client = Client.objects.get()
     assert (client.rate_limit, client.daily_quota) == (100, 60_000)
+
+
+def test_rule_is_set_whole_and_kept_as_staff_switched_it(document):
+    run(document)
+    Rule.objects.filter(name="Codes at night").update(enabled=False)
+    for key in ("begins", "ends", "mnc", "client"):
+        del document["rules"][0][key]
+
+    changes = run(document)
+
+    assert changes == [
+        "~ rule Codes at night: client: 'core-backend' -> ''",
+        "~ rule Codes at night: mnc: '01' -> ''",
+        "~ rule Codes at night: begins: 22:00:00 -> None",
+        "~ rule Codes at night: ends: 06:00:00 -> None",
+    ]
+    assert not Rule.objects.get(name="Codes at night").enabled
+
+
+def test_rules_and_registrations_count_at_once(document):
+    run(document)
+
+    found = tables.get(fresh=True)
+    assert {rule.name for rule in found.rules} == {"Codes at night", "Not dearer"}
+    assert next(iter(found.registrations.values()))["MEXAR"].state == "approved"
+
+
+@pytest.mark.parametrize("level", ["", "cyrillic"])
+def test_transliteration_of_a_client_is_set(document, level):
+    document["clients"][0]["transliteration"] = level
+
+    run(document)
+
+    assert Client.objects.get().transliteration == level
+
+
+def test_floor_and_warning_of_a_balance_are_set(document):
+    document["providers"][0] |= {"balance_floor": "20", "balance_warning": "100.50"}
+
+    run(document)
+
+    provider = Provider.objects.get()
+    assert (provider.balance_floor, provider.balance_warning) == (20, Decimal("100.5"))
+    assert run(document) == []
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, "100", True, 3_000_000_000])
@@ -286,6 +363,9 @@ def test_every_mistake_is_told_at_once_with_its_place(document):
     ]
     document["rates"][0] |= {"currency": "EUR", "rate": "0"}
     document["templates"].append(dict(document["templates"][0]))
+    document["rules"][0] |= {"class": "fast", "mcc": "", "weight": 70, "begins": "22:00", "country": "UK"}
+    document["rules"].append({"name": "x", "action": "weight", "begins": time(8), "ends": time(8)})
+    document["registrations"][0] |= {"expires_at": datetime(2030, 1, 1), "state": "perhaps"}
 
     found = problems(document)
 
@@ -314,6 +394,16 @@ def test_every_mistake_is_told_at_once_with_its_place(document):
         "rates[1].currency",
         "rates[1].rate",
         "templates",
+        "rules[1].class",
+        "rules[1].country",
+        "rules[1].mnc",
+        "rules[1].weight",
+        "rules[1].begins",
+        "rules[3].provider",
+        "rules[3].weight",
+        "rules[3].ends",
+        "registrations[1].expires_at",
+        "registrations[1].state",
     }
     assert not Client.objects.exists()
     assert not Provider.objects.exists()
@@ -330,6 +420,9 @@ def test_every_mistake_is_told_at_once_with_its_place(document):
         ("clients", {"name": ""}, "clients[core-backend].name"),
         ("clients", {"api_key": "env:NOWHERE"}, "clients[core-backend].api_key"),
         ("clients", {"webhooks": {}}, "clients[core-backend].webhooks"),
+        ("clients", {"transliteration": "latin"}, "clients[core-backend].transliteration"),
+        ("rules", {"action": "like"}, "rules[1].action"),
+        ("rules", {"ceiling": "0.1"}, "rules[1].ceiling"),
     ],
 )
 def test_one_mistake_is_one_line(document, kind, change, place):
@@ -379,6 +472,18 @@ def test_template_of_an_unknown_client_is_refused(document):
     document["templates"][0]["client"] = "nobody"
 
     assert problems(document) == ["template welcome (en) of nobody: there is no such client"]
+
+
+def test_what_the_order_names_must_be_there(document):
+    document["rules"][0] |= {"provider": "carrier-x", "client": "nobody"}
+    document["registrations"][0]["provider"] = "carrier-x"
+
+    assert problems(document) == [
+        "rule Codes at night: there is no provider carrier-x",
+        "rule Codes at night: there is no client nobody",
+        "registration of MEXAR in UA by carrier-x: there is no provider carrier-x",
+    ]
+    assert not Rule.objects.exists()
 
 
 def test_credentials_that_cannot_be_read_are_written_anew(document, settings):

@@ -43,6 +43,19 @@ def test_balance_is_asked_for_and_written_by_the_next_rounds(tmp_path):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_shipped_carriers_tell_their_balance(carriers, lines):
+    for place, slug in enumerate(("carrier-a", "carrier-b", "carrier-c"), 1):
+        ProviderFactory(slug=slug, base_url=carriers.url(place), token=f"{slug}-token")
+
+    def known():
+        balances.watch()
+        return ProviderBalance.objects.filter(amount=5000, currency="EUR").count() == 3
+
+    wait_for(known)
+    assert lines.all == []
+
+
+@pytest.mark.django_db(transaction=True)
 def test_provider_that_cannot_be_asked_is_noted_and_keeps_what_was_known():
     provider = ProviderFactory(slug="carrier-a")  # nobody listens there
     ProviderBalance.objects.create(provider=provider, amount=5, currency="EUR")

@@ -85,6 +85,18 @@ def test_message_is_accepted_at_the_price_of_its_country(desk: Desk) -> None:
     }
 
 
+def test_what_was_charged_is_taken_from_the_balance(desk: Desk) -> None:
+    desk = Desk(balance=Decimal("10.00"), prices_delivered={"*": Decimal("0.01")})
+    desk.post()
+    desk.post(reference="r2", to="+4915112345678")
+    desk.carrier.receipt_result(desk.receipts[0], "receipt_sent", 200, 1)
+
+    answer = desk.carrier.handle(Request("GET", "/v1/balance", {"authorization": "Bearer secret"}, b"", True))
+
+    assert json.loads(answer.body) == {"balance": "9.9020", "currency": "EUR"}
+    desk.ledger.close()
+
+
 def test_repeated_key_gets_the_first_answer_and_is_no_second_sms(desk: Desk) -> None:
     first, again = desk.post(), desk.post()
 

@@ -3,6 +3,7 @@
 import io
 import zipfile
 
+import openpyxl
 import pytest
 
 from routing.imports import guess, sheets
@@ -77,6 +78,20 @@ def test_excel_cells_become_text():
         ["260", "2", "=A1"],
         ["260", "3", "0.0000001"],
     ]
+
+
+def test_other_sheets_with_rows_are_named():
+    book = openpyxl.load_workbook(io.BytesIO(excel(["Country", "Price"], ["PL", 0.03])))
+    book.create_sheet("Empty")
+    book.create_sheet("Asia").append(["KZ", 0.04])
+    book["Asia"].append(["UZ", 0.05])
+    content = io.BytesIO()
+    book.save(content)
+
+    *read, other = sheets.read(content.getvalue(), sheets.Form("excel"))
+
+    assert [row.cells for row in read] == [["Country", "Price"], ["PL", "0.03"]]
+    assert (other.cells, "another sheet" in other.fault) == (["Asia"], True)
 
 
 def bomb(name, size):

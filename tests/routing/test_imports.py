@@ -266,6 +266,17 @@ def test_list_begins_when_it_is_told_to(provider, anna, ben):
     assert work.book_in_force(provider.pk, begin) == found.book.pk
 
 
+def test_list_that_a_later_one_has_replaced_is_not_rolled_back(provider, anna, ben):
+    found = applied(provider, csv("260,01,0.06"), anna, ben)
+    later = PriceListFactory(provider=provider, valid_from=datetime.now(UTC))
+
+    with pytest.raises(Refused, match="A later list is in force"):
+        flow.roll_back(found.pk, user=ben)
+
+    books.retire(later.pk)
+    assert flow.roll_back(found.pk, user=ben).status == "rolled_back"
+
+
 def test_roll_back_puts_the_old_list_in_force_at_once(provider, anna, ben):
     old = in_force(provider, n260_01="0.05")
     found = applied(provider, csv("260,01,0.06"), anna, ben)

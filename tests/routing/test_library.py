@@ -1,10 +1,11 @@
 """Books in memory: one that changes is read again alone, a large one aside, and the one before serves meanwhile."""
 
+import threading
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from providers.sql import rows
 from routing import books, library
@@ -55,6 +56,57 @@ def test_every_kind_of_change_is_seen(settings, change):
     )
 
     assert book_of("a") is not before
+
+
+def meanwhile(work):
+    """`work` in a thread with a connection of its own, returned once it waits for a lock that is held here."""
+
+    def run():
+        try:
+            work()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
+    wait_for(lambda: rows(waits), 10)
+    return thread
+
+
+def raised():
+    ((version,),) = rows("SELECT coalesce(max(version), 0) FROM providers_version WHERE topic = 'prices'")
+    return version
+
+
+@pytest.fixture
+def draft(transactional_db):
+    book = PriceListFactory(status=PriceList.Status.DRAFT)
+    PriceFactory(price_list=book, price=Decimal("0.05"))
+    return book
+
+
+def test_price_that_comes_while_its_list_is_activated_counts_as_a_change(draft):
+    before = raised()
+
+    with transaction.atomic():
+        books.activate(draft.pk)
+        late = meanwhile(lambda: PriceFactory(price_list=draft, country="FR"))
+    late.join(10)
+
+    assert (draft.prices.count(), raised() - before) == (2, 2)
+
+
+def test_activation_waits_for_a_price_that_is_being_written(draft):
+    before = raised()
+
+    with transaction.atomic():
+        PriceFactory(price_list=draft, country="FR")
+        activation = meanwhile(lambda: books.activate(draft.pk))
+    activation.join(10)
+
+    draft.refresh_from_db()
+    assert (draft.status, raised() - before) == ("active", 1)
 
 
 @pytest.mark.django_db

@@ -29,8 +29,19 @@ def test_coverage_marks_the_cheapest_of_a_country():
 
     providers, countries = coverage.coverage()
 
-    assert providers == ["a", "b"]
+    assert providers == {"a": True, "b": True}
     assert {country: [cell.best for cell in cells] for country, cells in countries}["UA"] == [False, True]
+
+
+def test_disabled_provider_is_shown_and_counts_for_nothing(boss):
+    ProviderFactory(slug="a", price="0.05")
+    ProviderFactory(slug="b", price="0.04", enabled=False)
+
+    _, countries = coverage.coverage()
+    page = boss.get("/admin/routing/pricelist/coverage/").content.decode()
+
+    assert [cell.best for cell in dict(countries)["UA"]] == [True, False]
+    assert page.count("No other provider to go to") == len(countries)
 
 
 def test_pages_open_with_what_comes(boss):

@@ -60,6 +60,7 @@ def _told(msisdn: str, found: Explained) -> list[str]:
     lines = [
         f"{numbers.mask(msisdn)} in {found.country}, {network}; {found.encoding}, {found.segments} segments",
         f"rules: {', '.join(found.rules) or 'none match'}",
+        *filter(None, [found.note]),
         "",
     ]
     for place, candidate in enumerate(found.candidates, 1):

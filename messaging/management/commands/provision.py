@@ -10,7 +10,7 @@ from messaging.provisioning import ProvisioningError, provision
 
 
 class Command(BaseCommand):
-    help = "Bring clients, providers, prices, rates and templates to what a file says, and show the difference."
+    help = "Bring clients, providers, prices, rules and all else that a file names to what it says; show what changed."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
