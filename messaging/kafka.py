@@ -80,11 +80,16 @@ class Incoming:
 
 
 class Publisher:
-    """An idempotent producer, made when it is first needed, and anew when it is stuck."""
+    """An idempotent producer, made anew when it is stuck."""
 
     def __init__(self) -> None:
         self._producer: Producer | None = None
         self.trouble = ""  # why Kafka did not take all of the last records; one line for a person
+
+    def open(self) -> Producer:
+        """Connects in the background. librdkafka asks for a producer's id half a second after it was made."""
+        self._producer = self._producer or Producer(_producing(), logger=client_log)
+        return self._producer
 
     def publish(self, records: Sequence[Outgoing], stopping: threading.Event) -> Published:
         """Writes them, in no order that could be relied on.
@@ -110,13 +115,14 @@ class Publisher:
             log.warning("%s", self.trouble)
             # A broker that restarted without its memory never lets an idempotent producer through again (seen).
             self.close()
+            self.open()
             # What the old producer has on its way would turn the order back behind what the new one writes.
             stopping.wait(settings.KAFKA_DELIVERY_TIMEOUT)
         return Published(taken, refused)
 
     def _write(self, records: Sequence[Outgoing], stopping: threading.Event) -> tuple[set[int], dict[int, str]]:
         """Those that were acknowledged, and what became of others, as far as it is told in time."""
-        producer = self._producer = self._producer or Producer(_producing(), logger=client_log)
+        producer = self.open()
         taken: set[int] = set()
         errors: dict[int, str] = {}
         for index, record in enumerate(records):

@@ -34,6 +34,7 @@ class Relay:
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
         self._publisher = Publisher()
+        self._publisher.open()  # before it leads: whoever takes over does so at once
         self._heartbeat = Heartbeat(RELAY)
 
     def elected(self) -> None:

@@ -5,7 +5,6 @@ import unicodedata
 from functools import lru_cache
 
 import phonenumbers
-from phonenumbers.geodata.locale import LOCALE_DATA
 
 # ITU-T E.212. Some codes are shared (234 is also that of Jersey, 310 of Puerto Rico): the largest country stands here.
 _MCCS = """
@@ -101,6 +100,9 @@ _FILLING = "2025552368"  # of a national number of ten digits
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, str]:
+    # Its package loads the places of all numbers as well: a third of a process's start, and most need no names.
+    from phonenumbers.geodata.locale import LOCALE_DATA
+
     found: dict[str, str] = {}
     for region, texts in LOCALE_DATA.items():
         if is_country(region):

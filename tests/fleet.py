@@ -20,8 +20,6 @@ from config.local.postgres import die_with_parent
 from messaging.states import LANES
 
 ROOT = Path(__file__).parent.parent
-# Compiling its imports takes a process longer than all the rest of its start, and some environments keep no bytecode.
-COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(Path(sys.prefix) / "bytecode")}
 Found = TypeVar("Found")
 
 
@@ -106,7 +104,7 @@ class Fleet:
         shortened = {name: str(value) for name, value in settings.items()}
         if "BROKER_URL" not in shortened:
             create_schema(url)
-        self.environment = {**os.environ, **COMPILED_ONCE, "DATABASE_URL": url, "BROKER_URL": url, **shortened}
+        self.environment = {**os.environ, "DATABASE_URL": url, "BROKER_URL": url, **shortened}
 
     def __enter__(self) -> "Fleet":
         return self

@@ -57,19 +57,18 @@ def boss(transactional_db):
 
 
 @pytest.fixture
-def screen(page, live_server, boss, tmp_path):
+def screen(page, live_server, boss):
     """A logged-in page; `screen.open("messaging/client/")`, `screen.keep("name")` for a picture of it."""
-    found = Screen(page, live_server.url, Path(os.environ.get("SCREENSHOTS") or tmp_path))
+    found = Screen(page, live_server.url)
     found.log_in(boss)
     yield found
     assert found.problems == []
 
 
 class Screen:
-    def __init__(self, page, site, pictures):
+    def __init__(self, page, site):
         self.page = page
         self.site = site
-        self.pictures = pictures
         self.problems: list[str] = []
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
@@ -93,9 +92,14 @@ class Screen:
             self._theme(scheme)
             overflow = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert overflow <= 0, f"{name}{suffix}: {overflow} px too wide"
-            self.page.screenshot(path=self.pictures / f"{name}{suffix}.png", full_page=True)
+            self.picture(f"{name}{suffix}")
         self._theme("light")
         self.page.set_viewport_size({"width": 1440, "height": 900})
+
+    def picture(self, name):
+        """Where SCREENSHOTS names a directory: each takes as long as loading a page."""
+        if directory := os.environ.get("SCREENSHOTS"):
+            self.page.screenshot(path=Path(directory) / f"{name}.png", full_page=True)
 
     def _theme(self, scheme):
         """As the switch in the account menu does, once the page has started."""

@@ -1,8 +1,5 @@
 """The page of the API: it asks nobody but us, and its examples work."""
 
-import os
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import expect
 
@@ -15,17 +12,21 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def docs(page, live_server, transactional_db, tmp_path):
-    found = Screen(page, live_server.url, Path(os.environ.get("SCREENSHOTS") or tmp_path))
+def screen(page, live_server, transactional_db):
+    return Screen(page, live_server.url)
+
+
+@pytest.fixture
+def docs(page, live_server, screen):
     page.goto(f"{live_server.url}/api/docs/")
     expect(page.get_by_role("heading", name="MEXAR Messaging")).to_be_visible()
     yield page
     # Chromium itself reports a refused call as an error of the page.
-    assert [problem for problem in found.problems if "status of 401" not in problem] == []
+    assert [problem for problem in screen.problems if "status of 401" not in problem] == []
 
 
 @pytest.fixture
-def picture(docs, tmp_path):
+def picture(docs, screen):
     """As readers may see it: wide, on a phone, and dark. Nothing may stick out to the right."""
 
     def keep(name):
@@ -33,9 +34,7 @@ def picture(docs, tmp_path):
             docs.set_viewport_size({"width": width, "height": 900})
             docs.emulate_media(color_scheme=scheme)
             docs.wait_for_timeout(300)
-            docs.screenshot(
-                path=Path(os.environ.get("SCREENSHOTS") or tmp_path) / f"{name}{suffix}.png", full_page=True
-            )
+            screen.picture(f"{name}{suffix}")
             overflow = docs.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert overflow <= 0, f"{name}{suffix}: {overflow} px too wide"
         docs.set_viewport_size({"width": 1440, "height": 900})

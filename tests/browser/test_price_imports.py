@@ -1,7 +1,5 @@
 """A provider's file from the upload to the list in force, and back, in a real browser."""
 
-import os
-
 import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
@@ -95,21 +93,23 @@ def test_list_from_upload_to_roll_back(screen, provider, tmp_path):
 def test_every_shape_loads(screen, provider, tmp_path):
     """One after the other, each compared with the list in force: none, since nothing is approved."""
     page = screen.page
+    page.clock.install()
     ExchangeRate.objects.create(currency="USD", rate="1.1", valid_from="2026-01-01T00:00Z")
     ExchangeRate.objects.create(currency="GBP", rate="0.85", valid_from="2026-01-01T00:00Z")
     prices = {}
     for name, content in price_files.SHAPES.items():
         upload(screen, tmp_path, name, content)
         process()
+        page.clock.fast_forward(1000)  # the page asks how far it is each second
         expect(page.get_by_text("What the columns mean")).to_be_visible()
         if not page.get_by_label("Currency of the file").input_value():
             page.get_by_label("Currency of the file").fill("USD")
         page.get_by_role("button", name="Read and compare").click()
         expect(page.get_by_text("The import process is at work")).to_be_visible()
         process()
+        page.clock.fast_forward(1000)
         expect(page.get_by_text("What changes", exact=True)).to_be_visible()
-        if "SCREENSHOTS" in os.environ:
-            page.screenshot(path=screen.pictures / f"shape-{name}.png", full_page=True)
+        screen.picture(f"shape-{name}")
         prices[name] = PriceImport.objects.get(file_name=name).counts["prices"]
 
     assert prices == price_files.PRICES

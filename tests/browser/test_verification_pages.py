@@ -24,7 +24,7 @@ def keep(screen, name):
     screen.page.set_viewport_size({"width": NARROW, "height": 900})
     screen.page.wait_for_timeout(150)
     assert screen.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name
-    screen.page.screenshot(path=screen.pictures / f"{name}-{NARROW}.png", full_page=True)
+    screen.picture(f"{name}-{NARROW}")
     screen.page.set_viewport_size({"width": 1440, "height": 900})
 
 

@@ -1,7 +1,8 @@
-"""Relays one after the other, each of which kills itself between Kafka's acknowledgement and the mark.
+"""Relays, each of which kills itself between Kafka's acknowledgement and the mark when its turn to lead has come.
 
-python -m tests.chaos.relays KILLS: every one publishes and marks a group, publishes another, and is gone. They are
-forked from this process, which has loaded everything and has opened nothing. It prints how many died as they should.
+python -m tests.chaos.relays KILLS: every one publishes and marks a group, publishes another, and is gone; some stand by
+to take over. They are forked from this process, which has loaded everything and has opened nothing. It prints how many
+died as they should.
 """
 
 import os
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import django
+
+STANDBYS = 3  # each is connected by the time it is elected
 
 
 def relay() -> None:
@@ -34,19 +37,24 @@ def relay() -> None:
     call_command("run_relay")
 
 
+def start() -> None:
+    if os.fork() == 0:
+        try:
+            relay()
+        finally:
+            os._exit(1)
+
+
 def main() -> None:
     django.setup()
-    died = 0
-    for _ in range(int(sys.argv[1])):
-        pid = os.fork()
-        if pid == 0:
-            try:
-                relay()
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(pid, 0)
-        died += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        print(died, flush=True)
+    kills, died = int(sys.argv[1]), 0
+    for number in range(kills + STANDBYS):
+        if number < kills:
+            start()
+        if number >= STANDBYS:
+            _, status = os.wait()
+            died += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            print(died, flush=True)
 
 
 if __name__ == "__main__":
