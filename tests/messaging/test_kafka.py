@@ -69,6 +69,17 @@ def test_what_was_kept_back_and_is_done_later_counts_with_all_behind_it(kafka, r
     assert kafka.done() == 3
 
 
+def test_nothing_waits_once_all_is_done(kafka, reader):
+    produce(kafka, b"1", b"2", b"3")
+    fetch(reader, 3)
+    before = reader.waiting()
+
+    reader.done()
+
+    assert before > 0
+    wait_for(lambda: reader.waiting() == 0)
+
+
 def test_topics_are_made_once(kafka):
     assert create_topics({kafka.events: 4, f"{kafka.events}.new": 2}, 1) == {
         kafka.events: "was there",
