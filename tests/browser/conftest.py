@@ -86,8 +86,13 @@ class Screen:
         assert answer.status == 200, path
 
     def keep(self, name):
-        """Pictures as staff may see it: wide, narrow and dark. Nothing may stick out to the right."""
-        for suffix, width, scheme in (("", 1440, "light"), ("-1000", 1000, "light"), ("-dark", 1440, "dark")):
+        """Pictures as staff may see it: wide, narrow, on a phone and dark. Nothing may stick out to the right."""
+        for suffix, width, scheme in (
+            ("", 1440, "light"),
+            ("-1000", 1000, "light"),
+            ("-420", 420, "light"),
+            ("-dark", 1440, "dark"),
+        ):
             self.page.set_viewport_size({"width": width, "height": 900})
             self._theme(scheme)
             overflow = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
