@@ -13,6 +13,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, FieldTextFilter,
 
 from providers.pages import LongList, badge
 from routing.order_models import Network, NetworkPrefix, Rule, SenderRegistration
+from routing.prices import plain
 
 SOON = timedelta(days=30)  # a registration that ends sooner is marked
 NEEDS = {Rule.Action.WEIGHT: "weight", Rule.Action.CEILING: "ceiling"}
@@ -51,8 +52,9 @@ class RuleAdmin(ModelAdmin):
 
     @admin.display(description="Does")
     def does(self, rule: Rule) -> str:
-        value = rule.weight if rule.action == Rule.Action.WEIGHT else rule.ceiling
-        return f"{rule.action} {value:f}" if rule.action in NEEDS and value is not None else rule.action
+        if rule.action == Rule.Action.CEILING and rule.ceiling is not None:
+            return f"{rule.action} {plain(rule.ceiling)}"
+        return f"{rule.action} {rule.weight}" if rule.action == Rule.Action.WEIGHT else rule.action
 
     @admin.display(description="Conditions")
     def conditions(self, rule: Rule) -> str:

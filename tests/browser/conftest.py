@@ -85,7 +85,7 @@ class Screen:
         assert answer.status == 200, path
 
     def keep(self, name):
-        """Pictures as staff may see it: wide, narrow and dark. Nothing may stick out to the right."""
+        """Pictures as staff may see it: wide, narrow, on a phone and dark. Nothing may stick out to the right."""
         sizes = (("", 1440, "light"), ("-1000", 1000, "light"), ("-420", 420, "light"), ("-dark", 1440, "dark"))
         for suffix, width, scheme in sizes:
             self.page.set_viewport_size({"width": width, "height": 900})

@@ -83,7 +83,7 @@ def test_rules_registrations_and_balances_are_listed(screen, providers):
     page.get_by_label("Weight").fill("70")
     screen.keep("rule-form")
     page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator("#content")).to_contain_text("weight 70")
+    expect(page.get_by_text("weight 70", exact=True)).to_be_visible()
     screen.keep("rules")
     SenderRegistration.objects.create(
         provider=providers, country="UA", sender="MEXAR", state="approved", expires_at=datetime.now(UTC) + timedelta(9)

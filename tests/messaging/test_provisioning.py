@@ -6,6 +6,7 @@ import threading
 import tomllib
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from django.db import connection
 from messaging.clients import keys, new_token, split_key
 from messaging.models import ApiKey, Client, Template
 from messaging.provisioning import ProvisioningError, provision
+from messaging.provisioning_file import read
 from providers.models import Provider
 from routing import books
 from routing.models import ExchangeRate, Price, PriceList
@@ -438,6 +440,13 @@ def test_missing_key_is_told(document, kind, key):
     del document[kind][0][key]
 
     assert [line.endswith(f".{key}: is missing") for line in problems(document)] == [True]
+
+
+def test_example_in_the_documentation_is_right():
+    page = Path(__file__).parents[2].joinpath("docs", "routing.md").read_text()
+    example = page.split("```toml")[1].split("```")[0]
+
+    assert read(tomllib.loads(example))[1] == []
 
 
 def test_environment_variable_that_is_not_set_is_named(document):
