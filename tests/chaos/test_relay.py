@@ -17,7 +17,7 @@ SUBJECTS, SEQUENCES = 20, KILLS + 10
 
 def test_every_event_is_there_and_no_subject_goes_back(apache_kafka, tmp_path):
     events_of(subjects=SUBJECTS, sequences=SEQUENCES)
-    with Fleet(tmp_path, **apache_kafka.settings | {"KAFKA_DELIVERY_TIMEOUT": 0.25}) as fleet:
+    with Fleet(tmp_path, **apache_kafka.settings | {"KAFKA_DELIVERY_TIMEOUT": 0.5}) as fleet:
         killed = fleet.program(
             "relays", "-m", "tests.chaos.relays", str(KILLS), DJANGO_SETTINGS_MODULE="config.settings"
         )
