@@ -5,6 +5,7 @@ sending one may fail but must not wait long.
 """
 
 import importlib.util
+import os
 import signal
 import threading
 from types import FrameType
@@ -58,7 +59,7 @@ class LaneMiddleware(dramatiq.Middleware):
 
         lanes = {q_name(queue) for queue in worker.consumers}
         if lanes == {MessageClass.BULK}:
-            lifecycle.give_way()
+            lifecycle.give_way(leader=os.getppid())  # dramatiq's own, which has started this worker
         lifecycle.started(lanes=sorted(lanes))
         tasks.start(lanes)
         heed_first_sigterm_only()

@@ -139,6 +139,11 @@ class Publisher:
                 deadline = min(deadline, time.monotonic() + STOP_WAIT)
         return taken, errors
 
+    def poll(self) -> None:
+        """Takes what the client has to tell, of its connections too: until then it is kept in memory."""
+        if self._producer:
+            self._producer.poll(0)
+
     def close(self) -> None:
         if self._producer:
             self._producer.purge()

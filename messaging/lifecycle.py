@@ -2,8 +2,9 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,15 +15,26 @@ log = logging.getLogger(__name__)
 
 TOLD = ("GATE", "LEASE", "CONNECT_TIMEOUT", "READ_TIMEOUT", "TOTAL_TIMEOUT", "SLOTS", "POLL", "SWEEP", "DEBUG", "HTTPS")
 GIVES_WAY = 10  # of 19
+AUTOGROUP, AUTOGROUP_TRIES = Path("/proc/self/autogroup"), 10
 
 
-def give_way() -> None:
-    """This process takes the cores that the others on its machine leave: codes go out there."""
+def give_way(*, leader: int | None = None) -> None:
+    """This process takes the cores that the others on its machine leave: codes go out there.
+
+    `leader`: who leads the session where that is this process's alone; itself where none is given.
+    """
     os.nice(GIVES_WAY)
     # Where Linux groups processes by session, that counts within ours; to others it is the group that has a weight.
-    if os.getsid(0) in (os.getpid(), os.getppid()):
-        with suppress(OSError):
-            Path("/proc/self/autogroup").write_text(str(GIVES_WAY))
+    if os.getsid(0) == (leader or os.getpid()):
+        for _ in range(AUTOGROUP_TRIES):
+            try:
+                AUTOGROUP.write_text(str(GIVES_WAY))
+            except BlockingIOError:  # one such write in 100 ms is taken, of all processes (sched(7))
+                time.sleep(0.15)
+            except OSError:
+                return
+            else:
+                return
 
 
 def started(**fields: Any) -> None:

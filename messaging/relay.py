@@ -47,6 +47,7 @@ class Relay:
 
     def told(self, leads: bool) -> None:
         """Called in every round, whoever leads."""
+        self._publisher.poll()
         self._heartbeat.tell("leads" if leads else "stands by", self._publisher.trouble)
 
     def close(self) -> None:

@@ -51,16 +51,16 @@ def coverage() -> tuple[dict[str, bool], list[tuple[str, list[Cell | None]]]]:
             AND (p.valid_to IS NULL OR p.valid_to > statement_timestamp())
         )
         SELECT country, slug, min(currency), min(currency) = max(currency), min(total), max(total),
-          min(comparable), max(comparable), count(*),
+          min(comparable), max(comparable), count(*), enabled,
           enabled AND min(comparable) <= min(min(comparable)) FILTER (WHERE enabled) OVER (PARTITION BY country)
         FROM priced GROUP BY country, slug, enabled ORDER BY country""",  # noqa: S608  literals of this module
         {"reporting": settings.REPORTING_CURRENCY},
     )
     cells: dict[str, dict[str, Cell]] = {}
-    for country, slug, currency, alone, low, high, compared_low, compared_high, count, best in found:
+    for country, slug, currency, alone, low, high, compared_low, compared_high, count, enabled, best in found:
         if not alone and compared_low is not None:
             low, high, currency = compared_low, compared_high, settings.REPORTING_CURRENCY
-        cells.setdefault(country, {})[slug] = Cell(low, high, currency, count, bool(best), providers[slug])
+        cells.setdefault(country, {})[slug] = Cell(low, high, currency, count, bool(best), enabled)
     return providers, [(country, [of.get(slug) for slug in providers]) for country, of in cells.items()]
 
 

@@ -6,7 +6,7 @@ A secret is on one page, once: the answer to the form that made it.
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django import forms
@@ -33,7 +33,7 @@ from messaging import tasks
 from messaging.admin.dashboard import NOTHING
 from messaging.admin.logs import Log, as_uuid
 from messaging.clients import as_caller
-from messaging.errors import Refusal
+from messaging.errors import IdempotencyMismatch, Refusal
 from messaging.idempotency import Answer
 from messaging.models import Client
 from messaging.states import EVENTS
@@ -51,6 +51,7 @@ from messaging.webhooks import drafts, endpoints, replays, signatures
 from providers.pages import ReadOnly, asked, badge, change_url, confirmed
 
 SHOWN = 20  # attempts on the page of an endpoint
+SHOWN_BEFORE = "This page was sent before: the secret was shown then. If nobody has it, rotate it."
 COLOURS = {"working": "success", "failing": "warning", "new": "info", "pending": "info", DELIVERED: "success"}
 ADD, CHANGE = "messaging.add_webhookendpoint", "messaging.change_webhookendpoint"
 LIST = "admin:messaging_webhookendpoint"
@@ -85,6 +86,13 @@ class OnceForm(forms.Form):
         return f"admin-{self.cleaned_data['key']}"
 
     def told(self, refusal: Refusal) -> None:
+        if isinstance(refusal, IdempotencyMismatch):
+            # Back from the answer, in a page that the browser kept: with other values it is another request.
+            data = cast(QueryDict, self.data).copy()
+            data["key"] = str(uuid.uuid4())
+            self.data = data
+            self.add_error(None, "This page was sent before, with other values. Send it once more.")
+            return
         for error in refusal.errors:
             self.add_error(error.field if error.field in self.fields else None, error.message)
         if not refusal.errors:
@@ -193,7 +201,7 @@ class WebhookEndpointAdmin(ReadOnly):
             return endpoints.create(caller, form.asked(), idempotency_key=form.idempotency_key())
 
         page = {"title": "New webhook endpoint", "button": "Create", "back": reverse(f"{LIST}_changelist")}
-        return self._shown_once(request, form, create, "Created.", page)
+        return self._shown_once(request, form, create, lambda row: self.log_addition(request, row, "Created."), page)
 
     @action(description="Rotate the secret", permissions=["act"])
     def rotate_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:
@@ -204,10 +212,17 @@ class WebhookEndpointAdmin(ReadOnly):
             return endpoints.rotate(as_caller(row.client), row.pk, form.asked(), idempotency_key=form.idempotency_key())
 
         page = {"title": f"New secret of {row.url}", "button": "Rotate the secret", "back": change_url(self, row)}
-        return self._shown_once(request, form, rotate, "Rotated the secret.", page)
+        return self._shown_once(
+            request, form, rotate, lambda row: self.log_change(request, row, "Rotated the secret."), page
+        )
 
     def _shown_once(
-        self, request: HttpRequest, form: OnceForm, act: Callable[[], Answer], done: str, page: dict[str, str]
+        self,
+        request: HttpRequest,
+        form: OnceForm,
+        act: Callable[[], Answer],
+        log: Callable[[WebhookEndpoint], Any],
+        page: dict[str, str],
     ) -> HttpResponse:
         if not form.is_valid():
             return asked(request, self, form, **page)
@@ -216,13 +231,13 @@ class WebhookEndpointAdmin(ReadOnly):
                 answer = act()
                 row = WebhookEndpoint.objects.get(pk=answer.body["id"])
                 if not answer.replayed:
-                    self.log_change(request, row, done)
+                    log(row)
         except Refusal as refusal:
             form.told(refusal)
             return asked(request, self, form, **page)
         page = {"title": page["title"], "back": change_url(self, row)}
         if answer.replayed:
-            return asked(request, self, None, text="This page was sent before: the secret was shown then.", **page)
+            return asked(request, self, None, text=SHOWN_BEFORE, **page)
         text = "This secret is shown now and never again. The receiver verifies signatures with it: copy it to there."
         return asked(request, self, None, text=text, secret=answer.body["secret"], **page)
 

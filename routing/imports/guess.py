@@ -95,9 +95,10 @@ def look(content: bytes, form: Form | None = None) -> Head:
     if not rows:
         raise Unreadable("There are no rows in the file.")
     place = header_of(rows) if form is None else _chosen(rows, form.header)
-    header, data = rows[place], rows[place + 1 :]
-    if not data:
+    header, after = rows[place], rows[place + 1 :]
+    if not after:
         raise Unreadable("There is a header, and no row after it.")
+    data = [row for row in after if not row.fault]
     columns = column_names(header.cells)
     detected = replace(detected, header=header.line)
     above = " ".join(cell for row in rows[:place] for cell in row.cells)

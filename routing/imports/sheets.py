@@ -148,19 +148,27 @@ def _excel(content: bytes) -> Iterator[Row]:
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, keep_links=False)
         read, last = "", 0
         for sheet in book.worksheets:
-            sheet.reset_dimensions()  # what the file says of its size is not believed
-            for line, values in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True), start=1):
-                cells = [cell_text(value) for value in values]
-                while cells and not cells[-1]:
-                    cells.pop()
-                if cells and read not in ("", sheet.title):
-                    yield Row(last, [sheet.title], "another sheet with rows: save it as a file of its own")
-                    break
-                if cells:
-                    read, last = sheet.title, line
-                    yield Row(line, cells)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, SyntaxError, DefusedXmlException) as error:
+            try:
+                sheet.reset_dimensions()  # what the file says of its size is not believed
+                for line, values in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True), start=1):
+                    cells = [cell_text(value) for value in values]
+                    while cells and not cells[-1]:
+                        cells.pop()
+                    if cells and read not in ("", sheet.title):
+                        yield Row(last, [sheet.title], "another sheet with rows: save it as a file of its own")
+                        break
+                    if cells:
+                        read, last = sheet.title, line
+                        yield Row(line, cells)
+            except _BROKEN:
+                if read in ("", sheet.title):
+                    raise
+                yield Row(last, [sheet.title], "another sheet, which cannot be read")
+    except _BROKEN as error:
         raise Unreadable(f"Excel file cannot be read ({type(error).__name__}): save it again, or as CSV.") from None
+
+
+_BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, SyntaxError, DefusedXmlException)
 
 
 def _check_archive(content: bytes) -> None:

@@ -263,17 +263,21 @@ def test_parallel_workers_never_claim_the_same_message():
 
 
 @pytest.mark.parametrize(
-    ("statement", "column"),
+    ("statement", "column", "index"),
     [
-        (delivery._DUE, "not_before"),
-        ("SELECT id FROM messaging_message WHERE " + sweeper.EXPIRED, "expires_at"),  # noqa: S608  a literal
-        ("SELECT id FROM messaging_message WHERE " + sweeper.SCHEDULED, "not_before"),  # noqa: S608  a literal
+        (delivery._DUE, "not_before", "message_due"),
+        ("SELECT id FROM messaging_message WHERE " + sweeper.EXPIRED, "expires_at", "message_expiry"),  # noqa: S608
+        ("SELECT id FROM messaging_message WHERE " + sweeper.SCHEDULED, "not_before", "message_scheduled"),  # noqa: S608
     ],
 )
-def test_what_is_due_is_found_by_its_index_however_much_waits(statement, column):
+def test_what_is_due_is_found_by_its_index_however_much_waits(statement, column, index):
     with transaction.atomic():
         rows("SET LOCAL enable_seqscan = off")
+        # Of a table that is all but empty, one index is as good as another.
+        for other in {"message_due", "message_expiry", "message_scheduled"} - {index}:
+            rows(f"DROP INDEX {other}")
         plan = rows(f"EXPLAIN {statement}", {"lane": "otp", "limit": 10})
+        transaction.set_rollback(True)
 
     conditions = [line for (line,) in plan if "Index Cond" in line]
     assert any(f"{column} <= statement_timestamp()" in line for line in conditions), plan

@@ -2,7 +2,7 @@
 
 import pytest
 
-from messaging.kafka import KafkaStopped, Subscriber, create_topics
+from messaging.kafka import KafkaStopped, Publisher, Subscriber, create_topics
 from tests.fleet import wait_for
 
 
@@ -93,3 +93,15 @@ def test_a_broker_that_is_away_is_told_in_one_line(kafka, monkeypatch):
 
     with pytest.raises(KafkaStopped, match=kafka.events):
         create_topics({kafka.events: 1}, 1)
+
+
+def test_who_only_stands_by_keeps_nothing_that_its_client_has_to_tell(settings):
+    settings.KAFKA_BOOTSTRAP_SERVERS = "127.0.0.1:1"
+    publisher = Publisher()
+    producer = publisher.open()
+    wait_for(lambda: len(producer) > 0, 10)
+
+    publisher.poll()
+
+    assert len(producer) == 0
+    publisher.close()

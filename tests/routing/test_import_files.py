@@ -94,6 +94,35 @@ def test_other_sheets_with_rows_are_named():
     assert (other.cells, "another sheet" in other.fault) == (["Asia"], True)
 
 
+def test_name_of_another_sheet_is_no_value_of_a_column():
+    book = openpyxl.load_workbook(io.BytesIO(excel(["Country code", "Price EUR"], ["PL", 0.03], ["DE", 0.05])))
+    book.create_sheet("2026").append(["KZ", 0.04])
+    content = io.BytesIO()
+    book.save(content)
+
+    head = guess.look(content.getvalue())
+
+    assert head.rows == [["PL", "0.03"], ["DE", "0.05"]]
+    assert (head.mapping.country, head.mapping.dial_code) == ("Country code", "")
+
+
+def test_broken_sheet_behind_the_prices_is_named():
+    book = openpyxl.load_workbook(io.BytesIO(excel(["Country", "Price"], ["PL", 0.03])))
+    book.create_sheet("Appendix").append(["?"])
+    content = io.BytesIO()
+    book.save(content)
+    broken = io.BytesIO()
+    with zipfile.ZipFile(content) as whole, zipfile.ZipFile(broken, "w") as damaged:
+        for part in whole.infolist():
+            text = whole.read(part)
+            damaged.writestr(part, text.partition(b"<row")[0] if part.filename.endswith("sheet2.xml") else text)
+
+    *read, other = sheets.read(broken.getvalue(), sheets.Form("excel"))
+
+    assert [row.cells for row in read] == [["Country", "Price"], ["PL", "0.03"]]
+    assert (other.cells, "cannot be read" in other.fault) == (["Appendix"], True)
+
+
 def bomb(name, size):
     found = io.BytesIO(excel(["a"], [1]))
     with (

@@ -93,10 +93,11 @@ class Trap:
     def _accept(self, listening):
         while True:
             try:
-                listening.accept()[0].close()
+                caught = listening.accept()[0]
             except OSError:
                 return
-            self.count += 1
+            self.count += 1  # before whoever was caught can go on
+            caught.close()
 
     def stop(self):
         for listening in self.sockets:

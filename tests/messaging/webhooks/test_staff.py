@@ -155,6 +155,20 @@ def test_staff_make_an_endpoint_and_see_its_secret_once(boss, client_row, caplog
     assert "no-store" in boss.get(f"{LIST}add/")["Cache-Control"]
 
 
+def test_page_that_was_kept_and_changed_is_another_request(boss, client_row):
+    sent, _ = filled(boss, f"{LIST}add/", client=client_row.pk, url=URL, events=["*"])
+    changed = sent | {"url": f"{URL}/other"}
+
+    refused = boss.post(f"{LIST}add/", changed).content.decode()
+    key = re.search(r'name="key" value="([^"]+)"', refused)[1]
+    text = boss.post(f"{LIST}add/", changed | {"key": key}).content.decode()
+
+    assert "with other values" in refused
+    assert key != sent["key"]
+    assert len(shown_secret(text)) == 1
+    assert WebhookEndpoint.objects.count() == 2
+
+
 @pytest.mark.parametrize(
     "fields",
     [
