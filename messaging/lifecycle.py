@@ -25,16 +25,16 @@ def give_way(*, leader: int | None = None) -> None:
     """
     os.nice(GIVES_WAY)
     # Where Linux groups processes by session, that counts within ours; to others it is the group that has a weight.
-    if os.getsid(0) == (leader or os.getpid()):
-        for _ in range(AUTOGROUP_TRIES):
-            try:
-                AUTOGROUP.write_text(str(GIVES_WAY))
-            except BlockingIOError:  # one such write in 100 ms is taken, of all processes (sched(7))
-                time.sleep(0.15)
-            except OSError:
-                return
-            else:
-                return
+    if os.getsid(0) != (leader or os.getpid()):
+        return
+    for _ in range(AUTOGROUP_TRIES):
+        try:
+            AUTOGROUP.write_text(str(GIVES_WAY))
+            return
+        except BlockingIOError:  # one such write in 100 ms is taken, of all processes (sched(7))
+            time.sleep(0.15)
+        except OSError:
+            return
 
 
 def started(**fields: Any) -> None:

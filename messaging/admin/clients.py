@@ -130,8 +130,10 @@ class ClientAdmin(ModelAdmin):
         if token:
             text = "This key is shown now and never again: only its hash is stored. Copy it to where it is used."
             return asked(request, self, None, text=text, secret=token, **page)
+        if form:
+            return asked(request, self, form, button="Create", **page)
         text = f"This client has {LIVE_KEYS} live keys already: the old one and its successor. Revoke one first."
-        return asked(request, self, form, text=text, button="Create", **page)
+        return asked(request, self, None, text=text, **page)
 
     @admin.display(description="State", ordering="enabled")
     def state(self, client: Client) -> SafeString:

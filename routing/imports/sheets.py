@@ -149,17 +149,12 @@ def _excel(content: bytes) -> Iterator[Row]:
         read, last = "", 0
         for sheet in book.worksheets:
             try:
-                sheet.reset_dimensions()  # what the file says of its size is not believed
-                for line, values in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True), start=1):
-                    cells = [cell_text(value) for value in values]
-                    while cells and not cells[-1]:
-                        cells.pop()
-                    if cells and read not in ("", sheet.title):
+                for line, cells in _filled(sheet):
+                    if read not in ("", sheet.title):
                         yield Row(last, [sheet.title], "another sheet with rows: save it as a file of its own")
                         break
-                    if cells:
-                        read, last = sheet.title, line
-                        yield Row(line, cells)
+                    read, last = sheet.title, line
+                    yield Row(line, cells)
             except _BROKEN:
                 if read in ("", sheet.title):
                     raise
@@ -169,6 +164,17 @@ def _excel(content: bytes) -> Iterator[Row]:
 
 
 _BROKEN = (zipfile.BadZipFile, KeyError, ValueError, TypeError, IndexError, SyntaxError, DefusedXmlException)
+
+
+def _filled(sheet: Any) -> Iterator[tuple[int, list[str]]]:
+    """The rows with anything in them, each with its line."""
+    sheet.reset_dimensions()  # what the file says of its size is not believed
+    for line, values in enumerate(sheet.iter_rows(max_col=MOST_COLUMNS, values_only=True), start=1):
+        cells = [cell_text(value) for value in values]
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            yield line, cells
 
 
 def _check_archive(content: bytes) -> None:
