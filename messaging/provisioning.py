@@ -30,7 +30,7 @@ from messaging.provisioning_file import (
 )
 from providers.credentials import CredentialsError
 from providers.models import Provider
-from providers.sql import rows
+from providers.sql import now, rows
 from routing.models import ExchangeRate, Price, PriceList
 from routing.order_models import Rule, SenderRegistration
 
@@ -73,7 +73,7 @@ class _Run:
         self.dry_run = dry_run
         self.changes: list[str] = []
         self.problems: list[str] = []
-        ((self.now,),) = rows("SELECT clock_timestamp()")
+        self.now = now()
 
     def apply(self, document: Document) -> None:
         for client in document.clients:

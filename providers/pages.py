@@ -16,7 +16,7 @@ from unfold.admin import ModelAdmin
 
 COLOURS = {
     "success": ("delivered", "accepted", "active", "closed", "enabled", "live", "verified"),
-    "info": ("sent", "queued", "sending", "scheduled", "intent", "half_open", "draft", "pending"),
+    "info": ("sent", "queued", "sending", "scheduled", "intent", "half_open", "draft", "pending", "proposed"),
     "warning": ("unknown", "held", "not_sent", "superseded"),
     "danger": (
         *("failed", "undelivered", "rejected", "expired", "locked"),

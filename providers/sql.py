@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -24,6 +25,12 @@ def rows(
         cursor.execute(statement, params, prepare=planned_once, binary=True)
         # Not `description`, which describes each column first.
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
+
+
+def now() -> datetime:
+    """The database's clock, aware UTC."""
+    ((found,),) = rows("SELECT clock_timestamp()")
+    return found
 
 
 def records(values: Iterable[Any]) -> str:

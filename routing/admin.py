@@ -53,7 +53,11 @@ class PriceListAdmin(PricePages):
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         book = self.get_object(request, str(object_id))
         status = book.status if book else ""
-        hidden = {"draft": set(), "active": {"activate"}, "retired": {"activate", "retire"}}.get(status, set())
+        hidden = {
+            "proposed": {"activate", "copy", "retire"},  # its import decides
+            "active": {"activate"},
+            "retired": {"activate", "retire"},
+        }.get(status, set())
         found = super().get_actions_detail(request, object_id)
         return [entry for entry in found if entry.action_name.removeprefix("routing_pricelist_") not in hidden]
 

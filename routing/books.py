@@ -1,15 +1,20 @@
-"""What may happen to a price list: it is activated once, retired, or copied; its prices change while it is a draft."""
+"""What may happen to a price list: it is activated once, retired, or copied; its prices change while it is a draft.
+
+Whatever changes what is in force holds the provider until its transaction ends: one change comes after the other.
+"""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 
-from providers.sql import rows
+from providers.sql import now, rows
 from routing.models import PriceList
 
 Status = PriceList.Status
+LOCK = 0x4D58_4951
 
 
 class Refused(Exception):
@@ -23,22 +28,31 @@ def four_eyes(user: Any, editors: Iterable[int]) -> None:
         raise Refused("You had a hand in it: a second person approves it.")
 
 
-def activate(price_list_id: int, *, by: Any = None) -> PriceList:
-    """Puts a draft in force from its `valid_from`, but never earlier than now: what was sent has its price.
+def in_force(provider_id: int, at: datetime) -> int | None:
+    active = PriceList.objects.filter(provider_id=provider_id, status=Status.ACTIVE, valid_from__lte=at)
+    return active.order_by("-valid_from").values_list("pk", flat=True).first()
 
-    `by` is the person who asks for it. Raises Refused.
+
+def hold(provider_id: int) -> None:
+    """Until the transaction ends nobody else changes what is in force of this provider."""
+    rows("SELECT pg_advisory_xact_lock(%(lock)s::int, %(id)s::int)", {"lock": LOCK, "id": provider_id % 2**31})
+
+
+def activate(price_list_id: int, *, by: Any = None, was: Status = Status.DRAFT) -> PriceList:
+    """Puts a list in force from its `valid_from`, but never earlier than now: what was sent has its price.
+
+    `by` is the person who asks for it. Only the import itself says that it `was` proposed. Raises Refused.
     """
     try:
         with transaction.atomic():
             book = _locked(price_list_id)
             if by is not None:
                 four_eyes(by, book.editors)
-            if book.status != Status.DRAFT:
+            if book.status != was:
                 raise Refused(f"It is {book.status}; only a draft can be activated.")
             if not book.prices.exists():
                 raise Refused("It has no prices: the provider would carry nothing.")
-            ((now,),) = rows("SELECT clock_timestamp()")
-            book.valid_from = max(book.valid_from, now)
+            book.valid_from = max(book.valid_from, now())
             book.status = Status.ACTIVE
             book.save(update_fields=["status", "valid_from"])
     except IntegrityError:
@@ -52,20 +66,23 @@ def retire(price_list_id: int) -> PriceList:
         book = _locked(price_list_id)
         if book.status == Status.RETIRED:
             raise Refused("It is retired already.")
+        if book.status == Status.PROPOSED:
+            raise Refused("An import proposes it: send that back, or cancel it.")
         book.status = Status.RETIRED
         book.save(update_fields=["status"])
     return book
 
 
 def copy_as_draft(price_list_id: int, *, by: Any = None) -> PriceList:
-    """A new draft with the same prices. `by` has a hand in it then."""
+    """A new draft with the same prices. `by` has a hand in it then. Raises Refused."""
     with transaction.atomic():
         source = PriceList.objects.get(pk=price_list_id)
-        ((now,),) = rows("SELECT clock_timestamp()")
+        if source.status == Status.PROPOSED:
+            raise Refused("An import proposes it, and may still write it.")
         draft = PriceList.objects.create(
             provider_id=source.provider_id,
             name=f"copy of {source.name}"[:80],
-            valid_from=now,
+            valid_from=now(),
             editors=[by.pk] if by else [],
         )
         rows(
@@ -79,6 +96,13 @@ def copy_as_draft(price_list_id: int, *, by: Any = None) -> PriceList:
     return draft
 
 
+def discard(price_list_id: int) -> None:
+    """Throws away what an import proposed."""
+    with transaction.atomic():
+        rows("DELETE FROM routing_price WHERE price_list_id = %(id)s", {"id": price_list_id})
+        PriceList.objects.filter(pk=price_list_id, status=Status.PROPOSED).delete()
+
+
 def lock_draft(price_list_id: int, *, by: Any = None) -> None:
     """Holds a draft for a change of its prices until the transaction ends; `by` has a hand in it. Raises Refused."""
     book = _locked(price_list_id)
@@ -90,4 +114,5 @@ def lock_draft(price_list_id: int, *, by: Any = None) -> None:
 
 
 def _locked(price_list_id: int) -> PriceList:
+    hold(PriceList.objects.values_list("provider_id", flat=True).get(pk=price_list_id))
     return PriceList.objects.select_for_update().get(pk=price_list_id)

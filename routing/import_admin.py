@@ -27,7 +27,7 @@ from routing.imports.mapping import COLUMNS, Mapping
 Status = PriceImport.Status
 COLOURS = {
     Status.UPLOADED: "info", Status.MAPPING: "warning", Status.READING: "info", Status.READY: "warning",
-    Status.SUBMITTED: "warning", Status.APPROVED: "info", Status.APPLIED: "success", Status.ROLLED_BACK: "danger",
+    Status.WRITING: "info", Status.SUBMITTED: "warning", Status.APPLIED: "success", Status.ROLLED_BACK: "danger",
     Status.FAILED: "danger",
 }  # fmt: skip
 
@@ -180,14 +180,15 @@ class PriceImportAdmin(LongList):
         form = SubmitForm(found, request.POST)
         form.is_valid()
         flow.submit(found.pk, user=request.user, accepted=form.accepted)
-        messages.success(request, "Another person is asked to approve it.")
+        messages.success(request, "The list is written, and then another person is asked to approve it.")
         return None
 
     def _cancel(self, request: HttpRequest, found: PriceImport) -> None:
         flow.cancel(found.pk, user=request.user)
 
     def _approve(self, request: HttpRequest, found: PriceImport) -> None:
-        flow.approve(found.pk, user=request.user)
+        done = flow.approve(found.pk, user=request.user)
+        messages.success(request, f"Approved: in force {import_pages.when(done)}.")
 
     def _reject(self, request: HttpRequest, found: PriceImport) -> None:
         flow.reject(found.pk, user=request.user, reason=request.POST.get("reason", "").strip())

@@ -34,14 +34,14 @@ class PriceImport(models.Model):
         MAPPING = "mapping"  #: a person says what the columns mean
         READING = "reading"  #: rows are read and compared
         READY = "ready"  #: the changes are there to be looked at
+        WRITING = "writing"  #: the book is being written, so that its approval takes no time
         SUBMITTED = "submitted"  #: a second person is asked
-        APPROVED = "approved"  #: the book is being written
         APPLIED = "applied"  #: the book is active from its start on
         ROLLED_BACK = "rolled_back"
         CANCELLED = "cancelled"
         FAILED = "failed"  #: `fault` says why
 
-    WORK = (Status.UPLOADED, Status.READING, Status.APPROVED)
+    WORK = (Status.UPLOADED, Status.READING, Status.WRITING)
     WAITING = (Status.MAPPING, Status.READY, Status.SUBMITTED)
 
     provider = models.ForeignKey(Provider, on_delete=models.CASCADE, related_name="price_imports")
@@ -66,7 +66,7 @@ class PriceImport(models.Model):
     )  # the book it was compared with
     book = models.ForeignKey(
         "routing.PriceList", null=True, blank=True, on_delete=models.PROTECT, related_name="price_imports"
-    )  # what came of it
+    )  # what it proposes, and what came of it
     uploaded_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -88,7 +88,7 @@ class PriceImport(models.Model):
         indexes = [
             # the import process looks for work
             models.Index(
-                fields=["id"], name="price_import_work", condition=Q(status__in=["uploaded", "reading", "approved"])
+                fields=["id"], name="price_import_work", condition=Q(status__in=["uploaded", "reading", "writing"])
             ),
         ]
 

@@ -18,7 +18,7 @@ PATIENCE = timedelta(seconds=15)  # so long an import process needs to look, at 
 
 STEPS = ("Upload", "Mapping", "Changes", "Approval", "In force")
 _AT = {
-    Status.UPLOADED: 0, Status.MAPPING: 1, Status.READING: 1, Status.READY: 2, Status.SUBMITTED: 3, Status.APPROVED: 3,
+    Status.UPLOADED: 0, Status.MAPPING: 1, Status.READING: 1, Status.READY: 2, Status.WRITING: 3, Status.SUBMITTED: 3,
     Status.APPLIED: 5, Status.ROLLED_BACK: 5,
 }  # fmt: skip
 #: Tiles above the changes: their name in the address, what they are called, and what they mean.
@@ -58,13 +58,14 @@ def facts(found: PriceImport) -> list[tuple[str, Any]]:
         ("file", f"{found.file_name}, {filesizeformat(found.size)}"),
         ("rows read", f"{found.counts['rows']:,}" if found.counts else ""),
         ("extent", "some changes" if found.partial else "the whole list"),
-        ("in force", _when(found)),
+        ("in force", when(found)),
         ("compared with", found.base or ("no list in force" if found.counts else "")),
         *people,
     ]
 
 
-def _when(found: PriceImport) -> str:
+def when(found: PriceImport) -> str:
+    """The start of its list, also before there is one."""
     book = found.book if found.status in (Status.APPLIED, Status.ROLLED_BACK) else None
     at = book.valid_from if book else found.effective_at
     return f"from {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at else "as soon as approved"

@@ -27,6 +27,7 @@ class PriceList(models.Model):
 
     class Status(models.TextChoices):
         DRAFT = "draft"
+        PROPOSED = "proposed"  #: what an import would bring in force; nobody changes it
         ACTIVE = "active"
         RETIRED = "retired"
 

@@ -15,7 +15,7 @@ from messaging.models import rfc3339, uuid7
 from messaging.webhook_models import BY_CLIENT, WebhookEndpoint
 from messaging.webhooks import drafts, replays, signatures
 from providers.credentials import CredentialsError, key_id, ring
-from providers.sql import rows
+from providers.sql import now, rows
 
 MOST_ENDPOINTS = 20  # of one client
 
@@ -69,7 +69,6 @@ def create(caller: Caller, data: Any, *, idempotency_key: str | None = None) -> 
 def prepare(client_id: UUID, url: str, events: list[str], description: str = "", secret: str = "") -> WebhookEndpoint:
     """A new endpoint that is not saved yet, with that secret or one of its own."""
     endpoint_id = uuid7()
-    ((now,),) = rows("SELECT clock_timestamp()")
     return WebhookEndpoint(
         id=endpoint_id,
         client_id=client_id,
@@ -77,7 +76,7 @@ def prepare(client_id: UUID, url: str, events: list[str], description: str = "",
         events=events,
         description=description,
         secrets=signatures.seal(endpoint_id, {secret or signatures.new_secret(): ""}),
-        created_at=now,
+        created_at=now(),
     )
 
 

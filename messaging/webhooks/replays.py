@@ -9,7 +9,7 @@ from django.db import transaction
 from messaging.models import Event
 from messaging.webhook_models import WebhookEndpoint, WebhookReplay
 from messaging.webhooks.fanout import COLUMNS, VALUES, WANTED
-from providers.sql import rows
+from providers.sql import now, rows
 
 GROUP = 1000  # events looked at in one step
 MOST_OPEN = 3  # replays of an endpoint at a time
@@ -42,9 +42,9 @@ def since(
         WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk)
         if endpoint.replays.filter(finished_at=None).count() >= MOST_OPEN:
             return None
-        ((now,),) = rows("SELECT clock_timestamp()")
+        at = now()
         return WebhookReplay.objects.create(
-            endpoint=endpoint, since=moment, until=min(until or now, now), failed_only=failed_only, created_at=now
+            endpoint=endpoint, since=moment, until=min(until or at, at), failed_only=failed_only, created_at=at
         )
 
 

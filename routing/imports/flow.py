@@ -12,13 +12,13 @@ from django.conf import settings
 from django.db import transaction
 
 from providers.models import Provider
-from providers.sql import rows
+from providers.sql import now
 from routing import books
 from routing.import_models import PriceFile, PriceImport
 from routing.imports.errors import Refused
 from routing.imports.mapping import Mapping, problems
 from routing.imports.sheets import Form
-from routing.imports.work import book_in_force
+from routing.imports.work import starts
 
 Status = PriceImport.Status
 #: What must be said to be right before others are asked, and how a page puts it.
@@ -102,7 +102,7 @@ def compare_again(import_id: int, *, user: Any) -> PriceImport:
 
 
 def submit(import_id: int, *, user: Any, accepted: set[str]) -> PriceImport:
-    """ready -> submitted: what looks wrong has been looked at. Raises Refused."""
+    """ready -> writing, then submitted: what looks wrong has been looked at. Raises Refused."""
     with transaction.atomic():
         found = _locked(import_id, Status.READY)
         if not found.counts.get("prices"):
@@ -111,37 +111,47 @@ def submit(import_id: int, *, user: Any, accepted: set[str]) -> PriceImport:
             if found.counts.get(kind) and kind not in accepted:
                 raise Refused(f"Confirm first: {words} ({found.counts[kind]:,}).")
         _touch(found, user)
-        return _move(found, Status.SUBMITTED, submitted_at=_now())
+        return _move(found, Status.WRITING, submitted_at=now(), done=0, total=0, tries=0)
 
 
 def approve(import_id: int, *, user: Any) -> PriceImport:
-    """submitted -> approved: the import process writes the book. Raises Refused."""
+    """submitted -> applied: the list that was written is in force from its start on. Raises Refused.
+
+    Written for an earlier moment it holds as well: what it has beyond is over by now.
+    """
     with transaction.atomic():
         found = _locked(import_id, Status.SUBMITTED)
+        books.hold(found.provider_id)
+        if books.in_force(found.provider_id, starts(found)) != found.base_id:
+            raise Refused("Another price list came in force since this one was compared: reject it, and compare again.")
+        assert found.book_id  # noqa: S101  a submitted import has one
         try:
             books.four_eyes(user, found.editors)
+            books.activate(found.book_id, was=books.Status.PROPOSED)
         except books.Refused as error:
             raise Refused(str(error)) from None
-        now = _now()
-        if book_in_force(found.provider_id, max(found.effective_at or now, now)) != found.base_id:
-            raise Refused("Another price list came in force since this one was compared: reject it, and compare again.")
-        return _move(found, Status.APPROVED, decided_by=user, decided_at=now, done=0, total=0, tries=0)
+        at = now()
+        return _move(found, Status.APPLIED, decided_by=user, decided_at=at, closed_at=at)
 
 
 def reject(import_id: int, *, user: Any, reason: str) -> PriceImport:
     """submitted -> ready: its uploader may put it right, or cancel it. Raises Refused."""
     with transaction.atomic():
         found = _locked(import_id, Status.SUBMITTED)
-        return _move(found, Status.READY, decided_by=user, decided_at=_now(), reason=reason[:200])
+        return _move(found, Status.READY, decided_by=user, decided_at=now(), reason=reason[:200])
 
 
 def cancel(import_id: int, *, user: Any) -> PriceImport:
-    """Whatever is not written yet. Raises Refused."""
+    """Whatever is not in force yet, but for the moments in which its book is written. Raises Refused."""
     open_states = (Status.UPLOADED, Status.READING, *PriceImport.WAITING, Status.FAILED)
     with transaction.atomic():
         found = _locked(import_id, *open_states)
         _touch(found, user)
-        return _move(found, Status.CANCELLED, closed_at=_now(), step="")
+        proposed = found.book_id
+        _move(found, Status.CANCELLED, closed_at=now(), step="", book=None)
+        if proposed:
+            books.discard(proposed)
+        return found
 
 
 def roll_back(import_id: int, *, user: Any) -> PriceImport:
@@ -149,15 +159,16 @@ def roll_back(import_id: int, *, user: Any) -> PriceImport:
     with transaction.atomic():
         found = _locked(import_id, Status.APPLIED)
         assert found.book  # noqa: S101  an applied import has one
-        now = _now()
-        begun = found.book.status == books.Status.ACTIVE and found.book.valid_from <= now
-        if begun and book_in_force(found.provider_id, now) != found.book_id:
+        books.hold(found.provider_id)
+        at = now()
+        begun = found.book.status == books.Status.ACTIVE and found.book.valid_from <= at
+        if begun and books.in_force(found.provider_id, at) != found.book_id:
             raise Refused("A later list is in force: roll that one back instead.")
         try:
             books.retire(found.book.pk)
         except books.Refused as error:
             raise Refused(str(error)) from None
-        return _move(found, Status.ROLLED_BACK, decided_by=user, decided_at=_now())
+        return _move(found, Status.ROLLED_BACK, decided_by=user, decided_at=now())
 
 
 def _locked(import_id: int, *states: Status) -> PriceImport:
@@ -178,8 +189,3 @@ def _move(found: PriceImport, to: Status, **fields: Any) -> PriceImport:
         setattr(found, name, value)
     found.save()
     return found
-
-
-def _now() -> datetime:
-    ((now,),) = rows("SELECT clock_timestamp()")
-    return now

@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 
-from providers.sql import in_groups, rows
+from providers.sql import in_groups, now, rows
+from routing import books
 from routing.import_models import PriceFile, PriceImport
 from routing.imports import compare, guess, sheets, writing
 from routing.imports.errors import Unreadable
@@ -85,7 +86,7 @@ def step(import_id: int, stopping: Callable[[], bool] = never, told: Told = nobo
         if found.tries >= MOST_TRIES:
             raise Unreadable(f"The process that worked on it ended {MOST_TRIES} times: see its log. Is it too large?")
         task.tell("starting", tries=found.tries + 1)
-        {Status.UPLOADED: task.look, Status.READING: task.read, Status.APPROVED: task.apply}[Status(found.status)]()
+        {Status.UPLOADED: task.look, Status.READING: task.read, Status.WRITING: task.write}[Status(found.status)]()
     except Interrupted:
         task.leave()
     except Stopped:
@@ -129,9 +130,8 @@ class Task:
         self.tell("reading", total=content.count(b"\n") if mapping.kind == "csv" else 0)
         count = self._stage(content, mapping)
         self.tell("comparing", done=count, total=count)
-        now = _now()
-        begin = max(self.found.effective_at or now, now)
-        base = book_in_force(self.found.provider_id, begin)
+        begin = starts(self.found)
+        base = books.in_force(self.found.provider_id, begin)
         with transaction.atomic():
             rows(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
             counts = compare.compare(self.found, begin=begin, base=base, repeats=mapping.repeats)
@@ -186,13 +186,13 @@ class Task:
         prices.clear()
         left.clear()
 
-    def apply(self) -> None:
-        """approved -> applied: the book is written as a draft, group by group, and then activated at once."""
+    def write(self) -> None:
+        """writing -> submitted: the book stands there, complete, group by group, for a second person to approve."""
         found = self.found
-        now = _now()
-        begin = max(found.effective_at or now, now)
-        self._still_compared_with(begin)
-        book = self._draft(begin)
+        begin = starts(found)
+        if books.in_force(found.provider_id, begin) != found.base_id:
+            raise Unreadable("Another price list came in force since this one was compared: compare it again.")
+        book = self._propose(begin)
         self.tell("writing", done=0, total=found.counts.get("prices", 0))
         done = 0
         for count in writing.new_rows(found.pk, book):
@@ -203,41 +203,22 @@ class Task:
                 import_id=found.pk, book=book, base=found.base_id, partial=found.partial, begin=begin
             ):
                 self.tell("keeping the rest")
-        self._activate(book)
+        self._move(Status.SUBMITTED, tries=0, step="")
+        log.info("price import written", extra={"import": found.pk, "count": done})
 
-    def _draft(self, begin: datetime) -> int:
-        """A new draft; what a process that died has left of one is thrown away."""
+    def _propose(self, begin: datetime) -> int:
+        """An empty book; one that was sent back, or that a process left when it died, is thrown away."""
+        found = self.found
+        before = found.book_id
         with transaction.atomic():
-            if self.found.book_id:
-                rows("DELETE FROM routing_price WHERE price_list_id = %(id)s", {"id": self.found.book_id})
-                book = PriceList.objects.get(pk=self.found.book_id)
-            else:
-                book = PriceList.objects.create(
-                    provider_id=self.found.provider_id,
-                    name=f"{self.found.file_name} #{self.found.pk}"[-80:],
-                    valid_from=begin,
-                    editors=self.found.editors,
-                )
+            name = f"{found.file_name} #{found.pk}"[-80:]
+            status = PriceList.Status.PROPOSED
+            fields = {"provider_id": found.provider_id, "name": name, "status": status, "valid_from": begin}
+            book = PriceList.objects.create(**fields)
             self.tell("writing", book_id=book.pk)
+            if before:
+                books.discard(before)
         return book.pk
-
-    def _activate(self, book_id: int) -> None:
-        try:
-            with transaction.atomic():
-                key = {"lock": LOCK + 1, "id": self.found.provider_id % 2**31}
-                rows("SELECT pg_advisory_xact_lock(%(lock)s::int, %(id)s::int)", key)  # one book after the other
-                now = _now()
-                begin = max(self.found.effective_at or now, now)
-                self._still_compared_with(begin)
-                PriceList.objects.filter(pk=book_id).update(status=PriceList.Status.ACTIVE, valid_from=begin)
-                self._move(Status.APPLIED, tries=0, step="", closed_at=now)
-        except IntegrityError:
-            raise Unreadable("Another list of this provider begins at the same moment: choose another.") from None
-        log.info("price import applied", extra={"import": self.found.pk})
-
-    def _still_compared_with(self, begin: datetime) -> None:
-        if book_in_force(self.found.provider_id, begin) != self.found.base_id:
-            raise Unreadable("Another price list came in force since this one was compared: compare it again.")
 
     def tell(self, step: str, **fields: Any) -> None:
         """Progress, for people. Raises Stopped where the import is in another step now, or where we are to end."""
@@ -275,14 +256,10 @@ class Task:
         return bytes(PriceFile.objects.get(pk=self.found.pk).content)
 
 
-def book_in_force(provider_id: int, at: datetime) -> int | None:
-    active = PriceList.objects.filter(provider_id=provider_id, status=PriceList.Status.ACTIVE, valid_from__lte=at)
-    return active.order_by("-valid_from").values_list("pk", flat=True).first()
-
-
-def _now() -> datetime:
-    ((now,),) = rows("SELECT clock_timestamp()")
-    return now
+def starts(found: PriceImport) -> datetime:
+    """When its list is in force, if it were approved now."""
+    moment = now()
+    return max(found.effective_at or moment, moment)
 
 
 def purge() -> None:

@@ -4,6 +4,8 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
+from providers.sql import now
+from routing import books
 from routing.import_models import PriceImport, PriceMapping
 from routing.imports import work
 from routing.models import ExchangeRate, PriceList
@@ -68,6 +70,9 @@ def test_list_from_upload_to_roll_back(screen, provider, tmp_path):
     for box in page.locator("form[action*=submit] input[type=checkbox]").all():
         box.check(force=True)
     page.get_by_role("button", name="Ask for approval").click()
+    expect(page.get_by_text("The import process is at work")).to_be_visible()
+    screen.keep("import-writing")
+    process()
     expect(page.get_by_text("a second person approves it")).to_be_visible()
     expect(page.get_by_role("button", name="Approve", exact=True)).to_have_count(0)
     screen.keep("import-submitted")
@@ -76,7 +81,6 @@ def test_list_from_upload_to_roll_back(screen, provider, tmp_path):
     page.reload()
     screen.keep("import-approve")
     page.get_by_role("button", name="Approve", exact=True).click()
-    process()
     expect(page.get_by_role("button", name="Roll back")).to_be_visible()
     screen.keep("import-applied")
     found = PriceImport.objects.get()
@@ -86,7 +90,7 @@ def test_list_from_upload_to_roll_back(screen, provider, tmp_path):
     page.get_by_role("button", name="Roll back").click()
     expect(page.get_by_text("is in force again")).to_be_visible()
     screen.keep("import-rolled-back")
-    assert work.book_in_force(provider.pk, work._now()) == old.pk
+    assert books.in_force(provider.pk, now()) == old.pk
 
 
 @pytest.mark.timeout(300)

@@ -51,14 +51,16 @@ def fill(book: PriceList, price: str) -> None:
 
 
 def submitted(provider: Provider, price: str) -> PriceImport:
-    """A file that was read and compared, and waits for somebody to approve it."""
+    """A file that was read, compared and written, and waits for somebody to approve it."""
     content = "prefix,price\n" + "".join(f"{prefix},{price}\n" for prefix in prefixes())
     mapping = Mapping(dial_code="prefix", price="price", currency="EUR")
     anna = User.objects.create_user("anna")
     found = flow.upload(provider=provider, name="new.csv", content=content.encode(), user=anna, mapping=mapping)
     while work.work():
         pass
-    return flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
+    flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
+    work.work()
+    return found
 
 
 @pytest.fixture
@@ -104,7 +106,6 @@ def test_change_and_rollback_of_a_large_book_route_without_a_restart(
     fill(PriceListFactory(provider=first), "0.04")
     found, ben = submitted(first, "0.09"), User.objects.create_user("ben")
     fleet.worker()
-    fleet.program("imports", "manage.py", "run_imports")
     request.getfixturevalue("codes")
     began = datetime.now(UTC)
     wait_for(lambda: went_by("carrier-a", began), seconds=60)
@@ -113,7 +114,7 @@ def test_change_and_rollback_of_a_large_book_route_without_a_restart(
     time.sleep(CALM)
 
     changed = datetime.now(UTC)
-    flow.approve(found.pk, user=ben)
+    book = flow.approve(found.pk, user=ben).book
     dearer = wait_for(lambda: went_by("carrier-b", changed), seconds=30)
     time.sleep(1)
     rolled_back = datetime.now(UTC)
@@ -122,9 +123,8 @@ def test_change_and_rollback_of_a_large_book_route_without_a_restart(
     ended = datetime.now(UTC)
 
     before, during = waits(calm, changed), waits(changed, ended)
-    found.refresh_from_db()
-    assert found.book
-    begins = [changed, found.book.valid_from, rolled_back]
+    assert book
+    begins = [changed, book.valid_from, rolled_back]
     ends = [dearer.started_at, dearer.started_at, cheaper.started_at]
     took = [(end - begin).total_seconds() for begin, end in zip(begins, ends, strict=True)]
     with capsys.disabled():

@@ -851,6 +851,21 @@ def test_draft_is_activated_from_now_and_then_fixed(boss, draft):
     assert boss.post(f"/admin/routing/price/{price.pk}/delete/", {"post": "yes"}).status_code == 403
 
 
+def test_list_that_an_import_proposes_is_decided_there_alone(boss, draft):
+    PriceList.objects.filter(pk=draft.pk).update(status="proposed")
+
+    page = boss.get(f"/admin/routing/pricelist/{draft.pk}/change/").content.decode()
+
+    assert "/export" in page
+    assert not [verb for verb in ("activate", "copy", "retire") if f"/{verb}" in page]
+    for verb in ("activate", "copy", "retire"):
+        act(boss, draft, verb)
+    assert list(PriceList.objects.values_list("status", flat=True)) == ["proposed"]
+    price = draft.prices.get()
+    assert boss.post(f"/admin/routing/price/{price.pk}/change/", {"price": "9"}).status_code == 403
+    assert boss.post(f"/admin/routing/pricelist/{draft.pk}/change/", {"name": "x"}).status_code == 403
+
+
 def test_prices_of_a_draft_can_be_changed_and_added(boss, draft):
     price = draft.prices.get()
     body = {"price_list": draft.pk, "country": "UA", "price": "0.07", "price_delivered": "0", "currency": "EUR"}

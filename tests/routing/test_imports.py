@@ -1,15 +1,17 @@
 """From a file to the list in force: compared, approved by a second person, written, rolled back."""
 
 import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from providers.sql import rows
+from providers.sql import now, rows
 from routing import books
 from routing.import_models import LeftOut, PriceFile, PriceImport, StagedPrice
 from routing.imports import flow, guess, work
@@ -60,8 +62,8 @@ def applied(provider, content, anna, ben, **fields):
     found = compared(provider, content, anna, **fields)
     assert found.status == "ready", found.fault
     flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
-    flow.approve(found.pk, user=ben)
-    return worked(found)
+    worked(found)
+    return flow.approve(found.pk, user=ben)
 
 
 def in_force(provider, **prices):
@@ -228,7 +230,7 @@ def test_whole_list_takes_the_place_of_the_old_one(provider, anna, ben):
 
     assert written(found) == {("260", "01"): Decimal("0.06"), ("260", ""): Decimal("0.07")}
     assert (found.status, found.book.status, found.base) == ("applied", "active", old)
-    assert work.book_in_force(provider.pk, datetime.now(UTC)) == found.book.pk
+    assert books.in_force(provider.pk, datetime.now(UTC)) == found.book.pk
 
 
 def test_partial_list_is_the_old_one_with_its_rows_replaced(provider, anna, ben):
@@ -262,8 +264,8 @@ def test_list_begins_when_it_is_told_to(provider, anna, ben):
     found = applied(provider, csv("260,01,0.06"), anna, ben, effective_at=begin)
 
     assert found.book.valid_from == begin
-    assert work.book_in_force(provider.pk, datetime.now(UTC)) == old.pk
-    assert work.book_in_force(provider.pk, begin) == found.book.pk
+    assert books.in_force(provider.pk, datetime.now(UTC)) == old.pk
+    assert books.in_force(provider.pk, begin) == found.book.pk
 
 
 def test_list_that_a_later_one_has_replaced_is_not_rolled_back(provider, anna, ben):
@@ -283,7 +285,7 @@ def test_roll_back_puts_the_old_list_in_force_at_once(provider, anna, ben):
 
     flow.roll_back(found.pk, user=ben)
 
-    assert work.book_in_force(provider.pk, datetime.now(UTC)) == old.pk
+    assert books.in_force(provider.pk, datetime.now(UTC)) == old.pk
     with pytest.raises(Refused, match="rolled back"):
         flow.roll_back(found.pk, user=ben)
 
@@ -293,7 +295,8 @@ def test_roll_back_puts_the_old_list_in_force_at_once(provider, anna, ben):
 
 def submitted(provider, anna):
     found = compared(provider, csv("260,01,0.06"), anna)
-    return flow.submit(found.pk, user=anna, accepted=set())
+    flow.submit(found.pk, user=anna, accepted=set())
+    return worked(found)
 
 
 def test_nobody_approves_what_they_had_a_hand_in(provider, anna, ben):
@@ -303,6 +306,7 @@ def test_nobody_approves_what_they_had_a_hand_in(provider, anna, ben):
         flow.approve(found.pk, user=anna)
     flow.reject(found.pk, user=ben, reason="why so dear?")
     flow.submit(found.pk, user=ben, accepted=set())  # now both had
+    worked(found)
     with pytest.raises(Refused, match="second person"):
         flow.approve(found.pk, user=ben)
 
@@ -316,7 +320,7 @@ def test_setting_says_who_is_bound(provider, settings, setting, superuser, allow
     found = submitted(provider, user)
 
     if allowed:
-        assert flow.approve(found.pk, user=user).status == "approved"
+        assert flow.approve(found.pk, user=user).status == "applied"
     else:
         with pytest.raises(Refused):
             flow.approve(found.pk, user=user)
@@ -340,7 +344,8 @@ def test_what_looks_wrong_is_confirmed_before_others_are_asked(provider, anna, m
 
     with pytest.raises(Refused, match="Confirm first"):
         flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED) - {missing})
-    assert flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED)).status == "submitted"
+    assert flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED)).status == "writing"
+    assert worked(found).status == "submitted"
 
 
 def test_list_that_came_in_force_meanwhile_stops_the_approval(provider, anna, ben):
@@ -351,17 +356,113 @@ def test_list_that_came_in_force_meanwhile_stops_the_approval(provider, anna, be
         flow.approve(found.pk, user=ben)
 
 
-def test_list_that_came_in_force_after_the_approval_stops_the_writing(provider, anna, ben):
-    found = submitted(provider, anna)
-    flow.approve(found.pk, user=ben)
+def test_list_that_came_in_force_before_it_was_written_stops_the_writing(provider, anna):
+    found = compared(provider, csv("260,01,0.06"), anna)
+    flow.submit(found.pk, user=anna, accepted=set())
     other = in_force(provider, n260_01="0.09")
 
     worked(found)
 
-    assert (found.status, work.book_in_force(provider.pk, datetime.now(UTC))) == ("failed", other.pk)
+    assert (found.status, books.in_force(provider.pk, datetime.now(UTC))) == ("failed", other.pk)
     assert "compare it again" in found.fault
     flow.compare_again(found.pk, user=anna)
     assert worked(found).base == other
+
+
+def test_of_two_imports_approved_at_once_one_comes_in_force(provider, anna, ben):
+    """The other one was compared with a list that is not in force any more."""
+    both = [submitted(provider, anna), submitted(provider, anna)]
+    barrier = threading.Barrier(2)
+    ends = []
+
+    def approve(found):
+        try:
+            barrier.wait(10)
+            ends.append(flow.approve(found.pk, user=ben).status)
+        except Refused as error:
+            ends.append(str(error))
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=approve, args=[found]) for found in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    refused, done = sorted(ends)
+    assert (done, "came in force" in refused) == ("applied", True)
+    assert PriceList.objects.filter(status="active").count() == 1
+
+
+# --- the list that waits ---------------------------------------------------------------------------
+
+
+def test_list_is_written_while_it_waits_and_nobody_else_touches_it(provider, anna, ben):
+    in_force(provider, n260_01="0.05")
+    found = submitted(provider, anna)
+
+    assert (found.status, found.book.status) == ("submitted", "proposed")
+    assert written(found) == {("260", "01"): Decimal("0.06")}
+    for act in (partial(books.activate, by=ben), books.retire, books.copy_as_draft, books.lock_draft):
+        with transaction.atomic(), pytest.raises(books.Refused, match=r"propose|not a draft"):
+            act(found.book.pk)
+    begin = datetime.now(UTC)
+    assert begin < flow.approve(found.pk, user=ben).book.valid_from < datetime.now(UTC)
+
+
+def test_list_that_was_sent_back_is_written_anew(provider, anna, ben):
+    found = submitted(provider, anna)
+    first = found.book_id
+
+    flow.reject(found.pk, user=ben, reason="")
+    flow.choose_mapping(
+        found.pk, replace(CODES, currency="USD"), user=anna, partial=False, effective_at=None, outlier_percent=50
+    )
+    worked(found)
+    flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
+    worked(found)
+
+    assert [price.currency for price in found.book.prices.all()] == ["USD"]
+    assert list(PriceList.objects.values_list("pk", flat=True)) == [found.book_id] != [first]
+
+
+def test_nothing_is_left_of_a_list_whose_import_is_cancelled(provider, anna):
+    found = submitted(provider, anna)
+
+    flow.cancel(found.pk, user=anna)
+
+    assert not PriceList.objects.exists()
+    assert not Price.objects.exists()
+    with pytest.raises(Refused, match="cancelled"):
+        flow.approve(found.pk, user=None)
+
+
+def test_import_that_is_being_written_is_not_cancelled_under_its_writer(provider, anna):
+    found = compared(provider, csv("260,01,0.06"), anna)
+    flow.submit(found.pk, user=anna, accepted=set())
+
+    with pytest.raises(Refused, match="writing"):
+        flow.cancel(found.pk, user=anna)
+
+
+def test_list_approved_later_than_it_was_written_holds_from_its_approval(provider, anna, ben, settings):
+    """What was in force until a moment in between is in the list, and over."""
+    settings.SNAPSHOT_MAX_AGE = 0.0
+    in_force(provider, n260_01="0.05")
+    begin = datetime.now(UTC) + timedelta(seconds=1.5)
+    mapping = replace(CODES, valid_from="from")
+    content = csv(f"260,01,0.06,{begin.isoformat()}", header="mcc,mnc,price,from")
+    found = compared(provider, content, anna, mapping=mapping)
+    flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
+    worked(found)
+    assert found.book.prices.count() == 2
+
+    time.sleep(max(0.0, (begin - datetime.now(UTC)).total_seconds()))
+    flow.approve(found.pk, user=ben)
+
+    quote, _ = tables.get().routes[provider.pk].book(now()).price(["260-01"], "PL", now())
+    assert quote.total == 60_000
 
 
 # --- the process ----------------------------------------------------------------------------------
@@ -387,21 +488,22 @@ def test_two_processes_never_work_on_one_import(provider):
     assert worked(found).status == "ready"
 
 
-def test_import_goes_on_when_its_process_dies(provider, anna, ben, monkeypatch):
+def test_import_goes_on_when_its_process_dies(provider, anna, monkeypatch):
     """In the middle of writing: the rows that are there already are written anew, none twice."""
     in_force(provider, n260_01="0.05")
-    found = submitted(provider, anna)
-    flow.approve(found.pk, user=ben)
+    found = compared(provider, csv("260,01,0.06"), anna)
+    flow.submit(found.pk, user=anna, accepted=set())
     with monkeypatch.context() as patch:
-        patch.setattr(work.Task, "_activate", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(work.Task, "_move", lambda *_, **__: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             work.work()
     found.refresh_from_db()
-    assert (found.status, found.book.status, found.book.prices.count()) == ("approved", "draft", 1)
+    assert (found.status, found.book.status, found.book.prices.count()) == ("writing", "proposed", 1)
 
     worked(found)
 
-    assert (found.status, written(found)) == ("applied", {("260", "01"): Decimal("0.06")})
+    assert (found.status, written(found)) == ("submitted", {("260", "01"): Decimal("0.06")})
+    assert PriceList.objects.count() == 2
 
 
 def test_import_that_kills_its_process_fails_in_the_end(provider, monkeypatch):
@@ -517,9 +619,9 @@ def test_approved_import_routes_and_its_roll_back_too(provider, anna, ben, setti
 
     monkeypatch.setattr(work.Task, "tell", tell)
     found = applied(provider, csv("260,01,0.06"), anna, ben)
-    book = tables.get().routes[provider.pk].book(work._now())
+    book = tables.get().routes[provider.pk].book(now())
     flow.roll_back(found.pk, user=ben)
-    again = tables.get().routes[provider.pk].book(work._now())
+    again = tables.get().routes[provider.pk].book(now())
 
     assert while_written
     assert all(one is before for one in while_written)

@@ -1,4 +1,4 @@
-"""The import process: reads price lists that staff upload, compares them, writes the approved ones."""
+"""The import process: reads price lists that staff upload, compares them, writes what is to be approved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from routing.imports import work
 
 class Command(BaseCommand):
     help = (
-        "Reads and compares uploaded price lists, and writes the approved ones. Start as many as you like: "
+        "Reads and compares uploaded price lists, and writes what is to be approved. Start as many as you like: "
         "each import is one process's work, and goes on in another when that one dies."
     )
 

@@ -3,7 +3,6 @@
 from argparse import RawDescriptionHelpFormatter
 from contextlib import ExitStack
 from dataclasses import fields, replace
-from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -157,15 +156,15 @@ class Command(BaseCommand):
             raise CommandError(f"--accept: {', '.join(sorted(unknown))} is none of {', '.join(flow.ACCEPTED)}")
         user = found.uploaded_by
         flow.submit(found.pk, user=user, accepted=accepted)
+        work.step(found.pk, told=self._progress)
+        found.refresh_from_db()
+        if found.status != PriceImport.Status.SUBMITTED:
+            raise CommandError(found.fault or f"it is {found.status}")
         if not options["apply"]:
             self.stdout.write(f"import {found.pk} waits for approval in the admin")
             return
-        flow.approve(found.pk, user=user)
-        work.step(found.pk, told=self._progress)
-        found.refresh_from_db()
-        if found.status != PriceImport.Status.APPLIED or found.book is None:
-            raise CommandError(found.fault)
-        self.stdout.write(f"{found.book} is active from {found.book.valid_from.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+        found = flow.approve(found.pk, user=user)
+        self.stdout.write(f"{found.book} is active {import_pages.when(found)}")
 
 
 def _setting(text: str) -> tuple[str, Any]:
