@@ -143,7 +143,7 @@ def _put_off(steps: Sequence[tuple[Due, Later]]) -> None:
         UPDATE messaging_message m SET not_before = clock_timestamp() + r.delay * interval '1 second',
           tried = CASE WHEN r.again THEN '{}' ELSE m.tried END, rounds = m.rounds + r.again::int, decision = r.decision
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, delay float8, again bool, decision jsonb)
-        WHERE m.id = r.id AND m.status = 'queued'""",
+        WHERE m.id = r.id AND m.status || '' = 'queued'""",
         {"rows": records(values)},
     )
 
@@ -234,16 +234,15 @@ WITH r AS (
   UPDATE messaging_message m SET status = 'sending', attempt_count = m.attempt_count + 1, decision = r.decision,
     mcc = coalesce(nullif(r.mcc, ''), m.mcc), mnc = coalesce(nullif(r.mnc, ''), m.mnc),
     lease_until = clock_timestamp() + %(lease)s * interval '1 second'
-  FROM r WHERE m.id = r.message_id AND m.status = 'queued'
-  RETURNING m.id, m.attempt_count, m.segments, m.message_class, r.provider_id, old.status AS was, m.status,
-    NULL::float8 AS seconds
+  FROM r WHERE m.id = r.message_id AND m.status || '' = 'queued' -- so that none is looked for by its status
+  RETURNING r.*, m.attempt_count, m.segments, m.message_class, old.status AS was, m.status, NULL::float8 AS seconds
 ), tallied AS ({count_messages("m")}
 )
 INSERT INTO messaging_attempt (id, message_id, seq, provider_id, our_reference, sender, status, price, price_delivered,
   currency, segments, started_at)
-SELECT r.attempt_id, m.id, m.attempt_count, r.provider_id, r.our_reference, r.sender, 'intent', r.price, r.later,
-  r.currency, m.segments, date_trunc('milliseconds', clock_timestamp())
-FROM r JOIN m ON m.id = r.message_id
+SELECT attempt_id, message_id, attempt_count, provider_id, our_reference, sender, 'intent', price, later, currency,
+  segments, date_trunc('milliseconds', clock_timestamp())
+FROM m
 RETURNING message_id, id, our_reference, started_at
 """  # noqa: S608  a literal fragment
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
 
+from providers.sql import keep_plans
+
 log = logging.getLogger(__name__)
 
 GROUP_WAIT = 0.02  # seconds for which the first outcome of a group waits for others
@@ -38,6 +40,7 @@ class Hands(threading.Thread):
         self.wake()
 
     def run(self) -> None:
+        keep_plans()
         while self._in_flight or self._unsettled or not self._stopping.is_set():
             try:
                 self._round()

@@ -15,6 +15,7 @@ from messaging import receipts, reconcile
 from messaging.drain import Drain
 from messaging.states import EVENTS, LANES, MessageClass
 from messaging.webhooks.dispatcher import Dispatcher
+from providers.sql import keep_plans
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Loop(threading.Thread):
         self._news.set()
 
     def run(self) -> None:
+        keep_plans()
         while not self._stopping.is_set():
             self._news.clear()
             found = 0

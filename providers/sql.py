@@ -1,5 +1,6 @@
 """Helpers for the hot statements, which take and give many rows at once."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -8,6 +9,22 @@ from typing import Any
 import orjson
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
+
+PLANS_LAST = 1.0  # seconds
+_thread = threading.local()
+
+
+def keep_plans() -> None:
+    """For a thread of hot statements, before its first one: each is planned once a second, not each time.
+
+    Planning them costs as much as running them. A plan is no good for ever: one that was made while a table was empty
+    would go on reading all of it.
+    """
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    known = wrapper.settings_dict["OPTIONS"]
+    options = f"{known.get('options', '')} -c plan_cache_mode=force_generic_plan"
+    wrapper.settings_dict = {**wrapper.settings_dict, "OPTIONS": {**known, "options": options}}
+    _thread.plan_at = 0.0
 
 
 def rows(
@@ -22,7 +39,11 @@ def rows(
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(statement, params, prepare=planned_once, binary=True)
+        plan_at = getattr(_thread, "plan_at", None)
+        if plan_at is not None and plan_at <= time.monotonic():
+            cursor.execute("DISCARD PLANS")
+            _thread.plan_at = time.monotonic() + PLANS_LAST
+        cursor.execute(statement, params, prepare=planned_once or plan_at is not None, binary=True)
         # Not `description`, which describes each column first.
         return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 

@@ -223,7 +223,7 @@ WITH r AS (
   SELECT * FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id bigint, claims int, tried bool, http_status int, error text,
     seconds float8, started_at timestamptz, wait float8)
 ), held AS (
-  SELECT d.id FROM messaging_webhookdelivery d JOIN r ON r.id = d.id AND r.claims = d.claims
+  SELECT r.* FROM messaging_webhookdelivery d JOIN r ON r.id = d.id AND r.claims = d.claims
   WHERE d.status = 'pending' ORDER BY d.id FOR UPDATE OF d
 ), moved AS (
   UPDATE messaging_webhookdelivery d SET
@@ -232,7 +232,7 @@ WITH r AS (
     next_at = clock_timestamp() + coalesce(r.wait, 0) * interval '1 second',
     lease_until = NULL,
     finished_at = CASE WHEN r.tried AND (r.error = '' OR r.wait IS NULL) THEN clock_timestamp() END
-  FROM r, held WHERE d.id = held.id AND r.id = d.id
+  FROM held r WHERE r.id = d.id
   RETURNING d.id, d.endpoint_id, d.tries, d.status, d.created_at, d.finished_at, d.replayed_at, r.tried, r.http_status,
     r.error, r.seconds AS took, r.started_at
 ), d AS (
