@@ -62,7 +62,7 @@ def arriving(ours: Ours, seconds: float, *, hanging: bool) -> Sample:
 
 def _sample(ours: Ours, meter: Meter, events: int, hanging: bool) -> Sample:
     row = ours.connection.execute(LATENCIES).fetchone()
-    ours.connection.execute("TRUNCATE messaging_webhookendpoint CASCADE")
+    ours.forget("messaging_webhookendpoint")
     ours.clear()
     if row is None or row[2] != events * (ENDPOINTS - hanging):
         raise Failed(f"{row and row[2]} deliveries of {events} events to {ENDPOINTS - hanging} endpoints")
@@ -91,7 +91,7 @@ def _receivers(ours: Ours, hanging: bool) -> Iterator[None]:
         ours.work(True)
         ours.connection.execute(TELL, [1])
         _wait(ours)
-        ours.connection.execute("TRUNCATE messaging_event CASCADE")
+        ours.forget("messaging_event")
         yield
     finally:
         process.kill()

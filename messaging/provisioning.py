@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import models, transaction
@@ -37,6 +37,7 @@ from routing.order_models import Rule, SenderRegistration
 BOOK = "provisioned"
 #: Stores a row where the fields differ from the database, and tells the difference under a label.
 Save = Callable[[str, models.Model, Mapping[str, Any]], None]
+Row = TypeVar("Row", Client, Provider)
 
 
 class ProvisioningError(Exception):
@@ -169,35 +170,33 @@ class _Run:
             self.changes.append(f"+ {label}: {_plain(entry.rate)}")
 
     def template(self, entry: TemplateEntry) -> None:
-        client = Client.objects.filter(slug=entry.client).first() if entry.client else None
         label = f"template {entry.name} ({entry.locale})" + (f" of {entry.client}" if entry.client else "")
-        if entry.client and client is None:
-            self.problems.append(f"{label}: there is no such client")
-            return
-        where = {"client": client, "name": entry.name, "locale": entry.locale}
-        row = Template.objects.filter(**where).first() or Template(**where)
-        self._save(label, row, {"text": entry.text})
+        client = self._named(Client, entry.client, label)
+        if client or not entry.client:
+            where = {"client": client, "name": entry.name, "locale": entry.locale}
+            row = Template.objects.filter(**where).first() or Template(**where)
+            self._save(label, row, {"text": entry.text})
 
     def rule(self, entry: RuleEntry) -> None:
         label = f"rule {entry.name}"
-        provider = self._provider(label, entry.provider) if entry.provider else None
-        if entry.client and not Client.objects.filter(slug=entry.client).exists():
-            self.problems.append(f"{label}: there is no client {entry.client}")
+        provider = self._named(Provider, entry.provider, label)
+        self._named(Client, entry.client, label)
         if provider or not entry.provider:
             row = Rule.objects.filter(name=entry.name).first() or Rule(name=entry.name)
             self._save(label, row, {"provider": provider, "client": entry.client, **entry.fields})
 
     def registration(self, entry: RegistrationEntry) -> None:
         label = f"registration of {entry}"
-        if provider := self._provider(label, entry.provider):
+        if provider := self._named(Provider, entry.provider, label):
             where = {"provider": provider, "country": entry.country, "sender": entry.sender}
             row = SenderRegistration.objects.filter(**where).first() or SenderRegistration(**where)
             self._save(label, row, entry.fields)
 
-    def _provider(self, label: str, slug: str) -> Provider | None:
-        found = Provider.objects.filter(slug=slug).first()
-        if found is None:
-            self.problems.append(f"{label}: there is no provider {slug}")
+    def _named(self, model: type[Row], slug: str, label: str) -> Row | None:
+        """The row with that slug, if `label` has one; that it is missing is a problem."""
+        found = model._default_manager.filter(slug=slug).first() if slug else None
+        if slug and found is None:
+            self.problems.append(f"{label}: there is no {model._meta.verbose_name} {slug}")
         return found
 
     def _save(self, label: str, row: models.Model, fields: Mapping[str, Any]) -> None:

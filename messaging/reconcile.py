@@ -26,7 +26,19 @@ from messaging.rendering import Asked, render
 from messaging.states import AttemptStatus, MessageClass, Status
 from messaging.tally import ATTEMPT_CHANGE, COUNT_ATTEMPTS
 from providers.adapters.base import Adapter, Resolve
-from providers.outcomes import Accepted, Found, GateRefused, Lookup, NotFound, Outcome, Rejected, Scope, Undecided
+from providers.outcomes import (
+    Accepted,
+    Ambiguous,
+    Found,
+    GateRefused,
+    Lookup,
+    NotFound,
+    Outcome,
+    Rejected,
+    Scope,
+    Throttled,
+    Undecided,
+)
 from providers.sql import records, rows
 from providers.transport import Call, Result, boottime, transport
 from providers.types import HttpResponse
@@ -352,6 +364,10 @@ def _undecided(doubt: Doubt, route: Route | None, answer: Answer, message: Locke
     if can_ask:
         # By the questions in vain, not by age: an old attempt may have waited for its first question.
         pause = min(max(FIRST_PAUSE, 2 * doubt.pause), LONGEST_PAUSE)
+        asked = answer.retry_after if isinstance(answer, Throttled | Ambiguous | Undecided) else 0.0
+        if doubt.age < grace:  # at its end the class decides, whatever the provider asks for
+            asked = min(asked, grace - doubt.age)
+        pause = max(pause, asked)
         wait = 0.0 if isinstance(answer, GateRefused) else pause  # nothing was asked: the fault is ours
         return _Ruling(again=wait, in_vain=True, not_found=doubt.not_found)
     return _Ruling(again=max(1.0, grace - doubt.age))

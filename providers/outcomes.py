@@ -84,6 +84,7 @@ class GateRefused:
 class Ambiguous:
     code: str
     detail: str = ""
+    retry_after: float = 0.0  # seconds before which the provider wants no other question
 
 
 Outcome = Accepted | Rejected | Throttled | Unavailable | GateRefused | Ambiguous
@@ -104,6 +105,7 @@ class NotFound:
 class Undecided:
     code: str
     detail: str = ""
+    retry_after: float = 0.0  # seconds before which the provider wants no other question
 
 
 Lookup = Found | NotFound | Undecided

@@ -1,6 +1,5 @@
 """Imports of price lists as one guided page: upload, mapping, changes, approval, in force, roll back."""
 
-import csv
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 
 from providers.pages import LongList, badge, change_url
 from routing import import_pages
-from routing.exports import Echo, safe_row
+from routing.exports import CHUNK, as_csv
 from routing.forms import FormForm, MappingForm, SubmitForm, UploadForm
 from routing.import_models import PriceImport, PriceMapping
 from routing.imports import flow
@@ -201,12 +200,10 @@ class PriceImportAdmin(LongList):
     def left_out_view(self, request: HttpRequest, pk: int) -> StreamingHttpResponse:
         """What was not taken, as a file for whoever made the list."""
         found = self._import(request, pk)
-        writer = csv.writer(Echo())
         columns = ("line", "kind", "column", "value", "reason")
-        found_rows = found.left_out.order_by("kind", "line").values_list(*columns).iterator(chunk_size=2000)
-        lines = (writer.writerow(safe_row(row)) for rows in ([columns], found_rows) for row in rows)
+        rows = found.left_out.order_by("kind", "line").values_list(*columns).iterator(chunk_size=CHUNK)
         return StreamingHttpResponse(
-            lines,
+            as_csv(columns, rows),
             content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="left-out-{found.pk}.csv"'},
         )

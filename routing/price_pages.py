@@ -60,7 +60,7 @@ class PricePages(ModelAdmin):
         book = get_object_or_404(PriceList.objects.select_related("provider"), pk=pk)
         name = slugify(f"{book.provider.slug}-{book.name}") or "prices"
         headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-        return StreamingHttpResponse(exports.lines(book), content_type="text/csv; charset=utf-8", headers=headers)
+        return StreamingHttpResponse(exports.prices(book), content_type="text/csv; charset=utf-8", headers=headers)
 
     def _allowed(self, request: HttpRequest) -> None:
         if not self.has_view_permission(request):

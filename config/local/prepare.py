@@ -8,7 +8,7 @@ import django
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import OperationalError
 
@@ -26,11 +26,20 @@ def main() -> None:
         from config.local.broker import create_schema
 
         create_schema(settings.BROKER_URL)
-    try:
-        call_command("provision", settings.BASE_DIR / "config" / "local" / "demo.toml")
-    except CommandError as error:
-        sys.exit(str(error))
+    provision_demo()
     create_admin(os.environ["ADMIN_USER"], os.environ["ADMIN_PASSWORD"])
+
+
+def provision_demo() -> None:
+    from config.local.demo import FILE, provision_missing
+    from messaging.provisioning import ProvisioningError
+
+    try:
+        changes = provision_missing()
+    except ProvisioningError as error:
+        sys.exit(f"{FILE.name} cannot be provisioned:\n" + "\n".join(f"  {problem}" for problem in error.problems))
+    for line in changes:
+        print(line)
 
 
 def create_admin(name: str, password: str) -> None:

@@ -1,4 +1,4 @@
-"""Where clients' events go: endpoints with their health, deliveries, every attempt; make, test, replay, on and off.
+"""Where clients' events go: endpoints with their health, deliveries, every attempt; what staff do with them.
 
 A secret is on one page, once: the answer to the form that made it.
 """
@@ -6,6 +6,7 @@ A secret is on one page, once: the answer to the form that made it.
 import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -53,7 +54,7 @@ from providers.pages import ReadOnly, asked, badge, change_url, confirmed
 SHOWN = 20  # attempts on the page of an endpoint
 SHOWN_BEFORE = "This page was sent before: the secret was shown then. If nobody has it, rotate it."
 COLOURS = {"working": "success", "failing": "warning", "new": "info", "pending": "info", DELIVERED: "success"}
-ADD, CHANGE = "messaging.add_webhookendpoint", "messaging.change_webhookendpoint"
+ADD, CHANGE, DELETE = (f"messaging.{verb}_webhookendpoint" for verb in ("add", "change", "delete"))
 LIST = "admin:messaging_webhookendpoint"
 
 
@@ -73,14 +74,24 @@ class Health(DropdownFilter):
         return queryset.filter(found.get(self.value() or "", Q()))
 
 
-class OnceForm(forms.Form):
-    """What it asks for is read by the reader of the API, whose words it shows. A page that is sent twice acts once."""
-
-    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
+class AskingForm(forms.Form):
+    """What it asks for is read by the reader of the API, whose words it shows."""
 
     def asked(self) -> dict[str, Any]:
         """As the body of a call."""
         return {name: value for name, value in self.cleaned_data.items() if name not in ("key", "client")}
+
+    def told(self, refusal: Refusal) -> None:
+        for error in refusal.errors:
+            self.add_error(error.field if error.field in self.fields else None, error.message)
+        if not refusal.errors:
+            self.add_error(None, f"{refusal.title}. {refusal.detail}")
+
+
+class OnceForm(AskingForm):
+    """A page that is sent twice acts once."""
+
+    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
     def idempotency_key(self) -> str:
         return f"admin-{self.cleaned_data['key']}"
@@ -93,14 +104,10 @@ class OnceForm(forms.Form):
             self.data = data
             self.add_error(None, "This page was sent before, with other values. Send it once more.")
             return
-        for error in refusal.errors:
-            self.add_error(error.field if error.field in self.fields else None, error.message)
-        if not refusal.errors:
-            self.add_error(None, f"{refusal.title}. {refusal.detail}")
+        super().told(refusal)
 
 
-class EndpointForm(OnceForm):
-    client = forms.ModelChoiceField(Client.objects.order_by("slug"), widget=UnfoldAdminSelectWidget)
+class EditForm(AskingForm):
     url = forms.CharField(
         label="URL",
         required=False,
@@ -115,6 +122,11 @@ class EndpointForm(OnceForm):
         help_text="* stands for all.",
     )
     description = forms.CharField(required=False, widget=UnfoldAdminTextInputWidget, help_text="For people.")
+
+
+class EndpointForm(OnceForm, EditForm):
+    client = forms.ModelChoiceField(Client.objects.order_by("slug"), widget=UnfoldAdminSelectWidget)
+    field_order = ("client",)
 
 
 class RotateForm(OnceForm):
@@ -161,7 +173,7 @@ class WebhookEndpointAdmin(ReadOnly):
     search_fields = ("url", "client__slug", "description")
     search_help_text = "Address, client or description"
     ordering = ("client__slug", "id")
-    actions_detail = ("send_test", "replay_since", "rotate_secret", "switch_off", "switch_on")
+    actions_detail = ("edit", "send_test", "replay_since", "rotate_secret", "switch_off", "switch_on", "remove")
     fields = (
         *(
             "client",
@@ -191,6 +203,9 @@ class WebhookEndpointAdmin(ReadOnly):
     def has_act_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         return request.user.has_perm(CHANGE)
 
+    def has_remove_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
+        return request.user.has_perm(DELETE)
+
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
             raise PermissionDenied
@@ -202,6 +217,33 @@ class WebhookEndpointAdmin(ReadOnly):
 
         page = {"title": "New webhook endpoint", "button": "Create", "back": reverse(f"{LIST}_changelist")}
         return self._shown_once(request, form, create, lambda row: self.log_addition(request, row, "Created."), page)
+
+    @action(description="Edit", permissions=["act"])
+    def edit(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = get_object_or_404(self.get_queryset(request), pk=object_id)
+        form = EditForm(self._posted(request), initial=endpoints.body(row))
+        if form.is_valid():
+            done = f"Changed {', '.join(form.changed_data) or 'nothing'}."
+            update = partial(endpoints.update, as_caller(row.client), row.pk, form.asked())
+            try:
+                with transaction.atomic():
+                    return self._done(request, row, update, done)
+            except Refusal as refusal:
+                form.told(refusal)
+        return asked(request, self, form, title=f"Edit {row.url}", button="Save", back=change_url(self, row))
+
+    @action(description="Delete", permissions=["remove"])
+    def remove(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = get_object_or_404(self.get_queryset(request), pk=object_id)
+        text = "Its secret is gone at once, and what waits for it is not sent. A new endpoint has another secret."
+        page = confirmed(request, self, row, title=f"Delete {row.url}?", text=text, button="Delete", danger=True)
+        if page:
+            return page
+        with transaction.atomic():
+            endpoints.delete(as_caller(row.client), row.pk)
+            self.log_deletions(request, [row])
+        messages.success(request, f"Deleted {row.url}.")
+        return HttpResponseRedirect(reverse(f"{LIST}_changelist"))
 
     @action(description="Rotate the secret", permissions=["act"])
     def rotate_secret(self, request: HttpRequest, object_id: str) -> HttpResponse:

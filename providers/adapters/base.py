@@ -146,7 +146,7 @@ class Adapter:
             case status if 400 <= status < 500:
                 return Rejected(Scope.ROUTE, code, detail)
             case _:  # 5xx may come after the message was queued; 1xx and 3xx are not answers to a submit
-                return Ambiguous(code, detail)
+                return Ambiguous(code, detail, wait_asked(response))
 
 
 def rejections(scope: Scope, *codes: str) -> dict[str, Outcome]:
@@ -156,7 +156,12 @@ def rejections(scope: Scope, *codes: str) -> dict[str, Outcome]:
 
 def undecided(response: HttpResponse) -> Undecided:
     """The word for a look-up answer that proves nothing."""
-    return Undecided(f"http_{response.status}")
+    return Undecided(f"http_{response.status}", retry_after=wait_asked(response))
+
+
+def wait_asked(response: HttpResponse) -> float:
+    """Seconds that a 429 or 503 asks for, 0 where it says nothing."""
+    return retry_after(response, default=0.0) if response.status in (429, 503) else 0.0
 
 
 def retry_after(response: HttpResponse, default: float = 1.0, longest: float = 300.0) -> float:

@@ -98,7 +98,7 @@ def look(content: bytes, form: Form | None = None) -> Head:
     header, after = rows[place], rows[place + 1 :]
     if not after:
         raise Unreadable("There is a header, and no row after it.")
-    data = [row for row in after if not row.fault]
+    data = [row for row in after if not (row.fault or row.skipped)]
     columns = column_names(header.cells)
     detected = replace(detected, header=header.line)
     above = " ".join(cell for row in rows[:place] for cell in row.cells)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from routing.countries import COUNTRY_OF_MCC, country, country_of_prefix
 from routing.import_models import LeftOut
 from routing.imports.mapping import COLUMNS, CURRENCY, Mapping
+from routing.imports.sheets import Row
 from routing.prices import LONGEST_PREFIX
 
 Kind = LeftOut.Kind
@@ -72,16 +73,20 @@ class Reader:
         self._at = {field: places[name] for field, name in _chosen(mapping).items()}
         self._words = tuple(word.strip().casefold() for word in mapping.only_words.split(",") if word.strip())
 
-    def read(self, line: int, cells: list[str], fault: str = "") -> Iterator[Staged | Left]:
+    def read(self, row: Row) -> Iterator[Staged | Left]:
         """Prices, or one Left: a row is taken as a whole or not at all."""
-        if fault:
-            yield Left(line, Kind.ERROR, "", ";".join(cells)[:LONGEST_VALUE], fault)
+        line, cells = row.line, row.cells
+        if row.fault:
+            yield Left(line, Kind.ERROR, "", ";".join(cells)[:LONGEST_VALUE], row.fault)
             return
         if any(cells[self._width :]):
             value = cells[self._width]
             yield Left(line, Kind.ERROR, "", value[:LONGEST_VALUE], "more cells than columns: a separator in a value?")
             return
         values = {field: cells[place] if place < len(cells) else "" for field, place in self._at.items()}
+        if row.skipped:
+            yield self._left(line, Kind.SKIPPED, self._first_price(), values, row.skipped)
+            return
         if self._words and not any(word in values["only_column"].casefold() for word in self._words):
             reason = f"only rows with {self._mapping.only_words} are taken"
             yield self._left(line, Kind.SKIPPED, "only_column", values, reason)
@@ -117,8 +122,7 @@ class Reader:
         first = self._amount("price", values)
         second = self._amount("price_delivered", values)
         if first is None and second is None:
-            field = "price" if "price" in values else "price_delivered"
-            raise _Bad(field, "no price")
+            raise _Bad(self._first_price(), "no price")
         if first is not None:
             first += self._amount("fee", values) or 0
         if self._mapping.charged == "delivery":
@@ -222,6 +226,9 @@ class Reader:
         if len(prefix) > LONGEST_PREFIX:
             raise _Bad("dial_code", f"a prefix has at most {LONGEST_PREFIX} digits")
         return prefix
+
+    def _first_price(self) -> str:
+        return "price" if "price" in self._at else "price_delivered"
 
     def _first_place(self) -> str:
         return next(field for field in ("mcc", "mccmnc", "dial_code", "country") if field in self._at)

@@ -43,12 +43,13 @@ class Form:
 class Row:
     """`line` as a person counts it: of the text, of the sheet, or the number of the entry of a JSON list.
 
-    `fault` says why the cells cannot be trusted.
+    `fault` says why the cells cannot be trusted, `skipped` why they are no price for sending.
     """
 
     line: int
     cells: list[str]
     fault: str = ""
+    skipped: str = ""
 
 
 def detect(content: bytes) -> Form:
@@ -101,8 +102,8 @@ def read(content: bytes, form: Form) -> Iterator[Row]:
     if form.kind == "excel":
         yield from _excel(content)
     elif form.kind == "json":
-        for line, cells in enumerate(vendors.rows(_text(content, form.encoding)), start=0):
-            yield Row(line, cells)
+        for line, (cells, skipped) in enumerate(vendors.rows(_text(content, form.encoding)), start=0):
+            yield Row(line, cells, skipped=skipped)
     else:
         yield from _csv(_text(content, form.encoding), form.delimiter)
 

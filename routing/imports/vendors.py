@@ -1,6 +1,7 @@
 """JSON that price services answer with, as rows of text: the first row has the names of the columns.
 
-A shape is known by its keys. One document or a list of them; anything else is a list of flat objects.
+A shape is known by its keys. One document or a list of them; anything else is a list of flat objects. No entry is lost:
+what has no price is a row without one, and what is not for sending says so.
 """
 
 import json
@@ -14,10 +15,19 @@ from routing.imports.errors import Unreadable
 Entry = dict[str, Any]
 LONGEST = 30  # digits: 1e999999 would be a megabyte of zeros
 DEEPEST = 4  # levels of objects that become columns, like prices.sms.rate
+INBOUND = "an inbound price, not for sending"
 
 
-def rows(text: str) -> Iterator[list[str]]:
-    """Raises Unreadable."""
+class Aside(Entry):
+    """An entry that is not meant for a list of prices for sending."""
+
+    def __init__(self, entry: Entry, reason: str) -> None:
+        super().__init__(entry)
+        self.reason = reason
+
+
+def rows(text: str) -> Iterator[tuple[list[str], str]]:
+    """Each with the reason why it is skipped, if it is. Raises Unreadable."""
     try:
         document = json.loads(text, parse_float=Decimal, parse_int=str)
     except (ValueError, RecursionError) as error:
@@ -30,9 +40,10 @@ def rows(text: str) -> Iterator[list[str]]:
     columns = list(dict.fromkeys(chain.from_iterable(entries)))
     if not columns:
         raise Unreadable("There is no list of prices in this JSON.")
-    yield columns
+    yield columns, ""
     for entry in entries:
-        yield [_text(entry.get(column)) for column in columns]
+        reason = entry.reason if isinstance(entry, Aside) else ""
+        yield [_text(entry.get(column)) for column in columns], reason
 
 
 def _entries(document: Any) -> Iterator[Entry]:
@@ -41,7 +52,7 @@ def _entries(document: Any) -> Iterator[Entry]:
         documents = document["countries"]  # Vonage: all countries in one
     for one in documents:
         shape = next((read for key, read in SHAPES.items() if isinstance(one, dict) and key in one), None)
-        yield from shape(one) if shape else _plain(one, alone=not isinstance(document, list))
+        yield from shape(one) if shape else _plain(one, alone=one is document)
 
 
 def _plain(document: Any, alone: bool) -> Iterator[Entry]:
@@ -49,18 +60,21 @@ def _plain(document: Any, alone: bool) -> Iterator[Entry]:
     if not isinstance(document, dict):
         yield {"value": document}
     elif alone:
-        for entry in max(_lists(document), key=len, default=[]):
+        lists = sorted(_lists(document), key=lambda found: len(found[1]), reverse=True)
+        for entry in lists[0][1] if lists else ():
             yield _flat(entry)
+        for name, other in lists[1:]:
+            yield Aside({}, f"another list, {name[-80:]} ({len(other)}): save it as a file of its own")
     else:
         yield _flat(document)
 
 
-def _lists(value: Any, depth: int = 0) -> Iterator[list[Any]]:
+def _lists(value: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, list[Any]]]:
     if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
-        yield value
+        yield name, value
     elif isinstance(value, dict) and depth < DEEPEST:
-        for inner in value.values():
-            yield from _lists(inner, depth + 1)
+        for key, inner in value.items():
+            yield from _lists(inner, _joined(name, key), depth + 1)
 
 
 def _flat(value: Any, name: str = "", depth: int = 0) -> Entry:
@@ -68,24 +82,30 @@ def _flat(value: Any, name: str = "", depth: int = 0) -> Entry:
         return {name or "value": value}
     found: Entry = {}
     for key, inner in value.items():
-        found |= _flat(inner, f"{name}.{key}" if name else str(key), depth + 1)
+        found |= _flat(inner, _joined(name, key), depth + 1)
     return found
+
+
+def _joined(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
 
 
 def _twilio(document: Entry) -> Iterator[Entry]:
     """Pricing API, one country. `current_price` is what is charged; types of sender differ in price."""
     base = {"iso_country": document.get("iso_country"), "price_unit": document.get("price_unit")}
-    for network in document["outbound_sms_prices"]:
+    for network in document["outbound_sms_prices"] or [{}]:
         names = {key: network.get(key) for key in ("carrier", "mcc", "mnc")}
         for price in network.get("prices") or [{}]:
             yield {**base, **names, **price}
+    for price in document.get("inbound_sms_prices") or []:
+        yield Aside({**base, **price}, INBOUND)
 
 
 def _vonage(document: Entry) -> Iterator[Entry]:
     """get-pricing, one country. `aliases` are further networks at the same price."""
     base = {"countryCode": document.get("countryCode"), "type": "", "networkCode": "", "mcc": "", "mnc": ""}
-    default = document.get("defaultPrice")
-    if default is not None:
+    default, networks = document.get("defaultPrice"), document.get("networks") or []
+    if default is not None or not networks:
         yield {
             **base,
             "price": default,
@@ -93,7 +113,7 @@ def _vonage(document: Entry) -> Iterator[Entry]:
             "networkName": "default",
             "type": "mobile",
         }
-    for network in document.get("networks") or []:
+    for network in networks:
         known = {key: value for key, value in network.items() if key != "aliases"}
         yield {**base, **known}
         for alias in network.get("aliases") or []:
@@ -101,19 +121,29 @@ def _vonage(document: Entry) -> Iterator[Entry]:
 
 
 def _plivo(document: Entry) -> Iterator[Entry]:
-    """Pricing of one country: groups of networks, of which only the names are told. US dollars by its documents."""
+    """Pricing of one country: groups of networks, of which only the names are told. US dollars by its documents.
+
+    Beside the messages it has what calls and numbers cost.
+    """
     base = {"country_iso": document.get("country_iso"), "currency": "USD"}
     outbound = document["message"].get("outbound") or {}
     yield {**base, "group_name": "outbound", "rate": outbound.get("rate")}
     for group in document["message"].get("outbound_networks_list") or []:
         yield {**base, "group_name": group.get("group_name"), "rate": group.get("rate")}
+    inbound = document["message"].get("inbound") or {}
+    if inbound.get("rate") is not None:
+        yield Aside({**base, "group_name": "inbound", "rate": inbound["rate"]}, INBOUND)
+    for name, section in document.items():
+        if name != "message" and isinstance(section, dict):
+            yield Aside({**base, "group_name": name}, f"{name[:80]}: no prices of messages")
 
 
 def _aws(document: Entry) -> Iterator[Entry]:
-    """The public price file: two classes of messages, and a carrier's fee beside the price. US dollars."""
+    """The public price file: classes of messages, and a carrier's fee beside the price. US dollars."""
     for country, found in document["SMS"]["countryPrices"].items():
-        for kind in ("transactional", "promotional"):
-            for network in found.get(kind) or []:
+        classes = {key: networks for key, networks in found.items() if isinstance(networks, list)}
+        for kind, networks in (classes or {"": []}).items():
+            for network in networks or [{}]:
                 yield {"country": country, "class": kind, "currency": "USD", **network}
 
 

@@ -157,7 +157,7 @@ class Task:
             count += 1
             if count > settings.PRICE_IMPORT_ROWS:
                 raise Unreadable(f"More than {settings.PRICE_IMPORT_ROWS:,} rows (PRICE_IMPORT_ROWS): cut the file.")
-            for result in reader.read(row.line, row.cells, row.fault):
+            for result in reader.read(row):
                 if isinstance(result, Staged):
                     prices.append(result)
                 else:

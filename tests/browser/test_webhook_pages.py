@@ -102,3 +102,25 @@ def test_an_endpoint_is_made_and_its_secret_shown_once(screen):
     page.get_by_role("button", name="Rotate the secret").click()
 
     assert page.locator("#secret").inner_text() == secret_of(row) != secret
+
+
+def test_an_endpoint_is_edited_and_deleted(screen, rows):
+    page = screen.page
+    working, *_ = rows
+    screen.open(f"messaging/webhookendpoint/{working.pk}/change/")
+    page.get_by_role("link", name="Edit", exact=True).click()
+    page.get_by_label("URL").fill("https://10.0.0.1/")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("This network is not allowed.")).to_be_visible()
+    screen.keep("webhook-edit")
+
+    page.get_by_label("URL").fill("https://core.example.com/v2")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("Changed url.").first).to_be_visible()
+    expect(page.get_by_text("https://core.example.com/v2").first).to_be_visible()
+
+    page.get_by_role("link", name="Delete", exact=True).click()
+    screen.keep("webhook-delete")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("Deleted https://core.example.com/v2.").first).to_be_visible()
+    assert WebhookEndpoint.objects.filter(deleted_at=None).count() == 2

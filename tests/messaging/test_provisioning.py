@@ -480,7 +480,7 @@ def test_key_of_another_client_is_refused(document):
 def test_template_of_an_unknown_client_is_refused(document):
     document["templates"][0]["client"] = "nobody"
 
-    assert problems(document) == ["template welcome (en) of nobody: there is no such client"]
+    assert problems(document) == ["template welcome (en) of nobody: there is no client nobody"]
 
 
 def test_what_the_order_names_must_be_there(document):

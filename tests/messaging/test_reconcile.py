@@ -340,6 +340,32 @@ class TestPauses:
         assert self.ask() == pytest.approx(2, abs=0.1)
         assert only_attempt().not_found == 1
 
+    @pytest.mark.parametrize("resolve", ["key", "lookup"])
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_provider_that_asks_for_time_is_given_it(self, provider, wire, resolve, status):
+        Provider.objects.update(resolve=resolve)
+        tables.forget()
+        doubt(provider)
+        wire.answer = lambda *request: (status, {}, {"Retry-After": "25"})
+
+        assert self.ask() == pytest.approx(25, abs=0.1)
+        assert states() == (AttemptStatus.UNKNOWN, Status.UNKNOWN)
+
+    def test_wait_that_is_shorter_than_ours_or_comes_with_another_answer_counts_nothing(self, provider, wire):
+        doubt(provider)
+        wire.answer = lambda *request: (503, {}, {"Retry-After": "1"})
+        assert self.ask() == pytest.approx(2, abs=0.1)
+        wire.answer = lambda *request: (500, {}, {"Retry-After": "25"})
+
+        assert self.ask() == pytest.approx(4, abs=0.1)
+
+    def test_wait_ends_when_the_class_decides(self, provider, wire):
+        """An otp goes out again at the end of its grace of 10 s."""
+        doubt(provider, age=3, message_class="otp")
+        wire.answer = lambda *request: (429, {}, {"Retry-After": "200"})
+
+        assert self.ask() == pytest.approx(7, abs=0.3)
+
     def test_lease_that_its_worker_died_with_makes_none_longer(self, provider):
         died = now() - timedelta(seconds=1)
         doubt(provider, resolve_lease_until=died)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Answer = tuple[int, Any]
+Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]]
 ACCEPTED: Answer = (202, {"id": "their-1", "segments": 1, "price": "0.04", "currency": "EUR"})
 
 
 class Wire:
-    """`answer` takes (method, path, headers, body) and gives (status, JSON); None closes without an answer."""
+    """`answer` takes (method, path, headers, body) and gives (status, JSON, perhaps headers); None closes the line."""
 
     def __init__(self) -> None:
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
@@ -30,10 +30,12 @@ class Wire:
                 if answer is None:
                     self.close_connection = True
                     return
-                status, body = answer
+                status, body, *more = answer
                 raw = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
+                for name, value in (pair for headers in more for pair in headers.items()):
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(raw)
 

@@ -150,6 +150,8 @@ def test_failed_lookup_is_named_by_its_status() -> None:
     adapter = Plain(Account("plain", "", {}))
 
     assert adapter.read_lookup(SUBMISSION, HttpResponse(503)) == Undecided("http_503")
+    later = HttpResponse(503, {"retry-after": "900"})
+    assert adapter.read_lookup(SUBMISSION, later) == Undecided("http_503", retry_after=300)
 
 
 def test_number_text_and_url_stay_out_of_reprs() -> None:

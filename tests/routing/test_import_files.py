@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 
 import openpyxl
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from routing.imports import guess, sheets
 from routing.imports.errors import Unreadable
 from routing.imports.mapping import COLUMNS, Mapping, column_names, problems
-from routing.imports.rows import Reader, Staged
+from routing.imports.rows import Left, Reader, Staged
 from tests.routing.price_files import PRICES, SHAPES, document, excel
 
 
@@ -175,23 +176,115 @@ def test_all_countries_of_vonage_come_in_one_document():
     assert len(rows(document({"count": 2, "countries": [one, {**one, "countryCode": "FR"}]}))) == 3
 
 
+def read(content, mapping):
+    """What the rows of a file become."""
+    reader = None
+    for row in sheets.read(content, mapping.form):
+        if row.line == mapping.header:
+            reader = Reader(mapping, column_names(row.cells))
+        elif row.line > mapping.header:
+            yield from reader.read(row)
+
+
+def left_out(value):
+    """Column, value and reason of what gives no price in a JSON file whose mapping is guessed."""
+    content = document(value)
+    return [
+        (one.kind.value, one.column, one.value, one.reason)
+        for one in read(content, guess.look(content).mapping)
+        if isinstance(one, Left)
+    ]
+
+
+TWILIO = {"iso_country": "PL", "price_unit": "USD"}
+SENT = [{"carrier": "One", "mcc": "260", "mnc": "01", "prices": [{"number_type": "mobile", "current_price": "0.03"}]}]
+RECEIVED = [{"number_type": "mobile", "base_price": "0.02", "current_price": "0.01"}]
+INBOUND = "an inbound price, not for sending"
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        (
+            {**TWILIO, "outbound_sms_prices": SENT, "inbound_sms_prices": RECEIVED},
+            [("skipped", "current_price", "0.01", INBOUND)],
+        ),
+        (
+            [
+                {**TWILIO, "outbound_sms_prices": SENT, "inbound_sms_prices": None},
+                {**TWILIO, "iso_country": "AQ", "outbound_sms_prices": None},
+            ],
+            [("error", "current_price", "", "no price")],
+        ),
+        (
+            {
+                "country_iso": "PL",
+                "message": {"outbound": {"rate": "0.04"}, "inbound": {"rate": "0.01"}},
+                "voice": {"inbound": {}},
+            },
+            [("skipped", "rate", "0.01", INBOUND), ("skipped", "rate", "", "voice: no prices of messages")],
+        ),
+        (
+            {
+                "countries": [
+                    {"countryCode": "PL", "currency": "EUR", "defaultPrice": "0.03"},
+                    {"countryCode": "AQ", "currency": "EUR", "networks": []},
+                    {"countryCode": "TF"},
+                ]
+            },
+            [("error", "price", "", "no price"), ("skipped", "type", "", "only rows with mobile are taken")],
+        ),
+        (
+            {
+                "SMS": {
+                    "countryPrices": {
+                        "PL": {
+                            "transactional": [{"mcc": "260", "mnc": "01", "domesticPrice": 0.03}],
+                            "otp": [{"mcc": "260", "mnc": "01", "domesticPrice": 0.02}],
+                        },
+                        "AQ": {"formatView": "ORIGINAL", "transactional": []},
+                        "TF": {"formatView": "ORIGINAL"},
+                    }
+                }
+            },
+            [
+                ("skipped", "class", "otp", "only rows with transactional are taken"),
+                ("error", "domesticPrice", "", "no price"),
+                ("skipped", "class", "", "only rows with transactional are taken"),
+            ],
+        ),
+        (
+            {
+                "routes": {"sms": [{"iso2": "PL", "price_eur": "0.03"}, {"iso2": "FR", "price_eur": "0.04"}]},
+                "suspended": [{"iso2": "RU", "price_eur": "0.05"}],
+            },
+            [("skipped", "price_eur", "", "another list, suspended (1): save it as a file of its own")],
+        ),
+    ],
+)  # fmt: skip
+def test_no_entry_of_a_price_service_is_lost(value, left):
+    assert left_out(value) == left
+
+
+def test_inbound_price_stays_out_whatever_the_mapping_chooses():
+    """Without MCC it would be the price of the whole country."""
+    content = document({**TWILIO, "outbound_sms_prices": SENT, "inbound_sms_prices": RECEIVED})
+    mapping = replace(guess.look(content).mapping, only_column="number_type", only_words="mobile")
+
+    places = [one.place for one in read(content, mapping) if isinstance(one, Staged)]
+
+    assert places == ["n260-01"]
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_mapping_of_every_shape_is_guessed(name):
     """Then a person has nothing to do but to give a currency where the file names none."""
-    content = SHAPES[name]
-    head = guess.look(content)
+    head = guess.look(SHAPES[name])
     mapping = head.mapping if head.mapping.currency or head.mapping.currency_column else None
     mapping = mapping or Mapping.from_json({**head.mapping.to_json(), "currency": "USD"})
 
     assert problems(mapping, head.columns) == []
-    reader = Reader(mapping, head.columns)
-    data = [row for row in sheets.read(content, mapping.form) if row.line > mapping.header]
-    places = {
-        (one.place, one.valid_from)
-        for row in data
-        for one in reader.read(row.line, row.cells, row.fault)
-        if isinstance(one, Staged)
-    }
+    places = {(one.place, one.valid_from) for one in read(SHAPES[name], mapping) if isinstance(one, Staged)}
     refused = 1 if name == "bad.csv" else 0  # two prices for one place, which the comparison sees
     assert len(places) == PRICES[name] + refused
 

@@ -7,13 +7,14 @@ import pytest
 
 from routing.imports.mapping import Mapping
 from routing.imports.rows import Left, Reader, moment
+from routing.imports.sheets import Row
 
 NETWORKS = Mapping(mcc="mcc", mnc="mnc", price="price", currency="EUR")
 COLUMNS = ["mcc", "mnc", "price", "other", "when", "until", "iso", "code", "area", "joined", "fee", "delivered"]
 
 
 def read(mapping=NETWORKS, **cells):
-    return list(Reader(mapping, COLUMNS).read(7, [cells.get(name, "") for name in COLUMNS]))
+    return list(Reader(mapping, COLUMNS).read(Row(7, [cells.get(name, "") for name in COLUMNS])))
 
 
 def places(mapping=NETWORKS, **cells):
@@ -181,6 +182,6 @@ def test_times_of_a_row():
 
 
 def test_more_cells_than_columns_is_an_error():
-    (found,) = Reader(NETWORKS, COLUMNS).read(3, ["260", "01", "0.05", *[""] * 9, "0.06"])
+    (found,) = Reader(NETWORKS, COLUMNS).read(Row(3, ["260", "01", "0.05", *[""] * 9, "0.06"]))
 
     assert "more cells than columns" in found.reason

@@ -79,6 +79,31 @@ def test_export_is_read_again_without_a_change(boss):
     assert (found.status, found.counts["unchanged"], found.counts["rows"]) == ("ready", 2, 2)
 
 
+@pytest.mark.parametrize("rows", [0, 3, 4, 5])
+def test_file_that_comes_in_parts_is_whole(monkeypatch, rows):
+    monkeypatch.setattr(exports, "CHUNK", 2)
+
+    parts = list(exports.as_csv(["n"], ([n] for n in range(rows))))
+
+    assert "".join(parts) == "\r\n".join(["n", *map(str, range(rows)), ""])
+    assert max(part.count("\n") for part in parts) <= 2
+
+
+def test_what_was_left_out_is_a_file(boss):
+    mapping = work.Mapping(country="country", price="price", currency="EUR")
+    content = b"country,price\nPL,0.05\nFR,free\n"
+    found = flow.upload(provider=ProviderFactory(), name="a.csv", content=content, user=None, mapping=mapping)
+    while work.work():
+        pass
+
+    answer = boss.get(f"/admin/routing/priceimport/{found.pk}/left-out.csv")
+
+    assert b"".join(answer.streaming_content).decode().splitlines() == [
+        "line,kind,column,value,reason",
+        "3,error,price,free,is no number",
+    ]
+
+
 @pytest.mark.parametrize("value", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"])
 def test_spreadsheet_runs_nothing(value):
     assert exports.safe(value) == f"'{value}"

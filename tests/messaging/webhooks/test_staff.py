@@ -106,11 +106,12 @@ def test_who_may_only_look_can_do_nothing(client, row):
 
     shown = page(client, f"{LIST}{row.pk}/change/")
 
-    for verb in ("send_test", "replay_since", "rotate_secret", "switch_off"):
+    for verb in ("edit", "send_test", "replay_since", "rotate_secret", "switch_off", "remove"):
         assert verb not in shown
         assert client.post(f"{LIST}{row.pk}/{verb}/").status_code in (302, 403)
     row.refresh_from_db()
     assert row.enabled
+    assert row.deleted_at is None
     assert not Event.objects.filter(type="webhook.test").exists()
 
 
@@ -169,19 +170,19 @@ def test_page_that_was_kept_and_changed_is_another_request(boss, client_row):
     assert WebhookEndpoint.objects.count() == 2
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"url": ""},
-        {"url": "ftp://example.com/"},
-        {"url": "http://example.com/"},
-        {"url": "https://somebody@example.com/"},
-        {"url": "https://169.254.169.254/latest"},
-        {"url": "https://0x7f000001/"},
-        {"url": URL, "events": []},
-        {"url": "https://10.0.0.1/", "description": "x" * 101},
-    ],
-)
+REFUSED = [
+    {"url": ""},
+    {"url": "ftp://example.com/"},
+    {"url": "http://example.com/"},
+    {"url": "https://somebody@example.com/"},
+    {"url": "https://169.254.169.254/latest"},
+    {"url": "https://0x7f000001/"},
+    {"url": URL, "events": []},
+    {"url": "https://10.0.0.1/", "description": "x" * 101},
+]
+
+
+@pytest.mark.parametrize("fields", REFUSED)
 def test_what_the_api_refuses_is_refused_in_its_words(boss, api, client_row, settings, fields):
     settings.WEBHOOK_ALLOWED_NETWORKS, settings.WEBHOOK_ALLOW_HTTP = [], False
     errors = api.post("/api/v1/webhook-endpoints", fields, format="json").json()["errors"]
@@ -205,6 +206,46 @@ def test_staff_make_no_more_endpoints_than_a_client_may_have(boss, client_row):
     assert WebhookEndpoint.objects.count() == endpoints.MOST_ENDPOINTS
 
 
+def test_staff_edit_an_endpoint(boss, row):
+    path = f"{LIST}{row.pk}/edit/"
+    shown = page(boss, path)
+
+    answer = boss.post(path, {"url": f"{URL}/v2", "events": ["message.*", "webhook.disabled"], "description": ""})
+
+    assert f'value="{URL}"' in shown
+    assert answer.url == f"{LIST}{row.pk}/change/"
+    before = row.secrets
+    row.refresh_from_db()
+    assert (row.url, row.events, row.secrets) == (f"{URL}/v2", ["message.*", "webhook.disabled"], before)
+    assert LogEntry.objects.get().change_message == "Changed url, events."
+
+
+@pytest.mark.parametrize("fields", REFUSED)
+def test_an_edit_that_the_api_refuses_is_refused_in_its_words(boss, api, row, settings, fields):
+    settings.WEBHOOK_ALLOWED_NETWORKS, settings.WEBHOOK_ALLOW_HTTP = [], False
+    errors = api.patch(f"/api/v1/webhook-endpoints/{row.pk}", fields, format="json").json()["errors"]
+
+    answer = boss.post(f"{LIST}{row.pk}/edit/", {"events": ["*"], **fields})
+
+    assert errors
+    for error in errors:
+        assert error["message"] in html.unescape(answer.content.decode())
+    row.refresh_from_db()
+    assert row.url == URL
+    assert not LogEntry.objects.exists()
+
+
+def test_staff_delete_an_endpoint(boss, row):
+    text = act(boss, f"{LIST}{row.pk}/change/", "remove")
+
+    assert f"Deleted {URL}." in text
+    assert f"{LIST}{row.pk}/" not in text
+    row.refresh_from_db()
+    assert (row.enabled, row.secrets, row.deleted_at is None) == (False, "", False)
+    assert LogEntry.objects.get().is_deletion()
+    assert boss.get(f"{LIST}{row.pk}/remove/").status_code == 404
+
+
 @pytest.mark.parametrize(("overlap", "signing"), [(0, 1), (signatures.OVERLAP, 2)])
 def test_staff_rotate_a_secret_and_see_the_new_one_once(boss, row, overlap, signing):
     before = secret_of(row)
@@ -221,21 +262,24 @@ def test_staff_rotate_a_secret_and_see_the_new_one_once(boss, row, overlap, sign
     assert in_the_database(secret) == []
 
 
-def test_making_and_rotating_have_permissions_of_their_own(client, row):
+def test_making_changing_and_deleting_have_permissions_of_their_own(client, row):
     user = User.objects.create_user("helper", is_staff=True)
     user.user_permissions.set(Permission.objects.filter(codename__in=["view_webhookendpoint", "add_webhookendpoint"]))
     client.force_login(user)
     before = secret_of(row)
 
     assert client.post(f"{LIST}{row.pk}/rotate_secret/", {"key": uuid7(), "overlap_seconds": 0}).status_code == 403
+    assert client.post(f"{LIST}{row.pk}/edit/", {"url": f"{URL}/v2", "events": ["*"]}).status_code == 403
     assert shown_secret(filled(client, f"{LIST}add/", client=row.client_id, url=URL, events=["*"])[1])
 
     user.user_permissions.set(
-        Permission.objects.filter(codename__endswith="webhookendpoint").exclude(codename__startswith="add")
+        Permission.objects.filter(codename__in=["view_webhookendpoint", "change_webhookendpoint"])
     )
     assert client.get(f"{LIST}add/").status_code == 403
     assert client.post(f"{LIST}add/", {"key": uuid7(), "client": row.client_id, "url": URL}).status_code == 403
     assert "add/" not in page(client, LIST)
+    assert client.post(f"{LIST}{row.pk}/remove/").status_code == 403
+    assert "remove" not in page(client, f"{LIST}{row.pk}/change/")
     assert secret_of(row) == before
     assert shown_secret(filled(client, f"{LIST}{row.pk}/rotate_secret/", overlap_seconds=0)[1]) == [secret_of(row)]
 
