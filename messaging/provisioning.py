@@ -31,6 +31,7 @@ from messaging.provisioning_file import (
 from providers.credentials import CredentialsError
 from providers.models import Provider
 from providers.sql import now, rows
+from routing import books
 from routing.models import ExchangeRate, Price, PriceList
 from routing.order_models import Rule, SenderRegistration
 
@@ -74,9 +75,13 @@ class _Run:
         self.dry_run = dry_run
         self.changes: list[str] = []
         self.problems: list[str] = []
-        self.now = now()
+        self.now: datetime
 
     def apply(self, document: Document) -> None:
+        slugs = [entry.slug for entry in document.providers]
+        for provider_id in Provider.objects.filter(slug__in=slugs).order_by("pk").values_list("pk", flat=True):
+            books.hold(provider_id)  # all before the first change, so that nobody waits for us with what we wait for
+        self.now = now()
         for client in document.clients:
             self.client(client)
         for provider in document.providers:
@@ -223,12 +228,11 @@ def _credentials(provider: Provider) -> Mapping[str, str] | None:
 
 def _quotes(provider: Provider, at: datetime) -> dict[Place, Quote] | None:
     """The prices in force, whoever made their book; None where no book is."""
-    books = PriceList.objects.filter(provider=provider, status=PriceList.Status.ACTIVE, valid_from__lte=at)
-    book = books.order_by("-valid_from").first()
-    if book is None:
+    book_id = books.in_force(provider.pk, at)
+    if book_id is None:
         return None
     begun, not_over = Q(valid_from=None) | Q(valid_from__lte=at), Q(valid_to=None) | Q(valid_to__gt=at)
-    found = book.prices.filter(begun, not_over).values_list(
+    found = Price.objects.filter(begun, not_over, price_list=book_id).values_list(
         "country", "mcc", "mnc", "prefix", "price", "price_delivered", "currency"
     )
     return {Place(*row[:4]): Quote(*row[4:]) for row in found}

@@ -38,10 +38,13 @@ class PriceListAdmin(PricePages):
     ordering = ("-created_at",)
     actions = None
     actions_detail = ("activate", "copy", "export", "retire")
-    fields = ("provider", "name", "valid_from", "state", "prices")
+
+    def get_fields(self, request: HttpRequest, obj: PriceList | None = None) -> tuple[str, ...]:
+        imported = obj is not None and obj.price_imports.exists()
+        return ("provider", "name", "valid_from", "state", "prices", *(["origin"] if imported else []))
 
     def get_readonly_fields(self, request: HttpRequest, obj: PriceList | None = None) -> tuple[str, ...]:
-        return ("state", "prices", "provider") if obj else ("state", "prices")
+        return ("state", "prices", "origin", "provider") if obj else ("state", "prices")
 
     def has_change_permission(self, request: HttpRequest, obj: PriceList | None = None) -> bool:
         fixed = isinstance(obj, PriceList) and obj.status != PriceList.Status.DRAFT
@@ -93,9 +96,12 @@ class PriceListAdmin(PricePages):
         return bool(self.has_view_permission(request))
 
     def save_model(self, request: HttpRequest, obj: PriceList, form: Any, change: bool) -> None:
-        if request.user.pk not in obj.editors:
-            obj.editors = [*obj.editors, request.user.pk]
-        super().save_model(request, obj, form, change)
+        if change:  # it may have changed since the form was shown
+            _hold(obj.pk, request)
+            obj.save(update_fields=form.changed_data)
+        else:
+            obj.editors = [request.user.pk]
+            obj.save()
 
     def _do(
         self,
@@ -134,6 +140,16 @@ class PriceListAdmin(PricePages):
             book.prices.count(),
         )
 
+    @admin.display(description="Import")
+    def origin(self, book: PriceList) -> SafeString:
+        found = book.price_imports.order_by("-pk")[0]
+        words = f"{found.file_name} ({found.get_status_display().lower()})"
+        return format_html(
+            '<a class="font-medium text-primary-600 dark:text-primary-500" href="{}">{}</a>',
+            reverse("admin:routing_priceimport_change", args=[found.pk]),
+            words,
+        )
+
 
 class PriceForm(forms.ModelForm):
     def clean_country(self) -> str:
@@ -143,12 +159,20 @@ class PriceForm(forms.ModelForm):
         return country
 
 
+class PriceListFilter(RelatedDropdownFilter):
+    """Without a query for each list's provider."""
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> list[tuple[int, str]]:
+        lists = PriceList.objects.select_related("provider").order_by("provider__slug", "-valid_from")
+        return [(book.pk, str(book)) for book in lists]
+
+
 @admin.register(Price)
 class PriceAdmin(LongList):
     form = PriceForm
     list_display = ("country", "network", "prefix", "price", "price_delivered", "currency", "valid", "book")
     list_display_links = ("country",)
-    list_filter = (("price_list", RelatedDropdownFilter), ("country", FieldTextFilter))
+    list_filter = (("price_list", PriceListFilter), ("country", FieldTextFilter))
     list_select_related = ("price_list__provider",)
     ordering = ("price_list", "country", "mcc", "mnc", "prefix")
     fields = (
@@ -163,6 +187,9 @@ class PriceAdmin(LongList):
         "valid_from",
         "valid_to",
     )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Price | None = None) -> tuple[str, ...]:
+        return ("price_list",) if obj else ()
 
     def has_change_permission(self, request: HttpRequest, obj: Price | None = None) -> bool:
         return _editable(obj) and bool(super().has_change_permission(request, obj))
@@ -185,11 +212,11 @@ class PriceAdmin(LongList):
         return {"price_list": wanted.partition("&")[0], **found} if wanted else found
 
     def save_model(self, request: HttpRequest, obj: Price, form: Any, change: bool) -> None:
-        _hold(obj, request)
+        _hold(obj.price_list_id, request)
         super().save_model(request, obj, form, change)
 
     def delete_model(self, request: HttpRequest, obj: Price) -> None:
-        _hold(obj, request)
+        _hold(obj.price_list_id, request)
         super().delete_model(request, obj)
 
     @admin.display(description="Network")
@@ -224,8 +251,8 @@ def _editable(price: Price | None) -> bool:
     return not isinstance(price, Price) or price.price_list.status == PriceList.Status.DRAFT
 
 
-def _hold(price: Price, request: HttpRequest) -> None:
+def _hold(price_list_id: int, request: HttpRequest) -> None:
     try:
-        books.lock_draft(price.price_list_id, by=request.user)
+        books.lock_draft(price_list_id, by=request.user)
     except books.Refused as error:
         raise PermissionDenied(str(error)) from None

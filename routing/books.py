@@ -9,12 +9,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from providers.sql import now, rows
 from routing.models import PriceList
 
 Status = PriceList.Status
 LOCK = 0x4D58_4951
+SAME_START = "Another list of this provider begins at the same moment: choose another start, or roll that one back."
 
 
 class Refused(Exception):
@@ -28,9 +30,10 @@ def four_eyes(user: Any, editors: Iterable[int]) -> None:
         raise Refused("You had a hand in it: a second person approves it.")
 
 
-def in_force(provider_id: int, at: datetime) -> int | None:
+def in_force(provider_id: int, at: datetime, *, but: int | None = None) -> int | None:
+    """The list that decides then, or would without the list `but`."""
     active = PriceList.objects.filter(provider_id=provider_id, status=Status.ACTIVE, valid_from__lte=at)
-    return active.order_by("-valid_from").values_list("pk", flat=True).first()
+    return active.exclude(pk=but or 0).order_by("-valid_from").values_list("pk", flat=True).first()
 
 
 def hold(provider_id: int) -> None:
@@ -38,25 +41,26 @@ def hold(provider_id: int) -> None:
     rows("SELECT pg_advisory_xact_lock(%(lock)s::int, %(id)s::int)", {"lock": LOCK, "id": provider_id % 2**31})
 
 
-def activate(price_list_id: int, *, by: Any = None, was: Status = Status.DRAFT) -> PriceList:
-    """Puts a list in force from its `valid_from`, but never earlier than now: what was sent has its price.
+def activate(price_list_id: int, *, by: Any = None, proposed_from: datetime | None = None) -> PriceList:
+    """Puts a draft in force from its `valid_from`, but never earlier than now: what was sent has its price.
 
-    `by` is the person who asks for it. Only the import itself says that it `was` proposed. Raises Refused.
+    `by` is the person who asks for it. What an import proposes is put in force by the import alone, which says from
+    when. Raises Refused.
     """
     try:
         with transaction.atomic():
             book = _locked(price_list_id)
             if by is not None:
                 four_eyes(by, book.editors)
-            if book.status != was:
+            if book.status != (Status.PROPOSED if proposed_from else Status.DRAFT):
                 raise Refused(f"It is {book.status}; only a draft can be activated.")
-            if not book.prices.exists():
-                raise Refused("It has no prices: the provider would carry nothing.")
-            book.valid_from = max(book.valid_from, now())
+            book.valid_from = proposed_from or max(book.valid_from, now())
+            if not book.prices.filter(Q(valid_to=None) | Q(valid_to__gt=book.valid_from)).exists():
+                raise Refused("It has no prices from then on: the provider would carry nothing.")
             book.status = Status.ACTIVE
             book.save(update_fields=["status", "valid_from"])
     except IntegrityError:
-        raise Refused("Another active list of this provider begins at the same moment.") from None
+        raise Refused(SAME_START) from None
     return book
 
 
@@ -76,14 +80,15 @@ def retire(price_list_id: int) -> PriceList:
 def copy_as_draft(price_list_id: int, *, by: Any = None) -> PriceList:
     """A new draft with the same prices. `by` has a hand in it then. Raises Refused."""
     with transaction.atomic():
-        source = PriceList.objects.get(pk=price_list_id)
+        source = _locked(price_list_id)
         if source.status == Status.PROPOSED:
             raise Refused("An import proposes it, and may still write it.")
+        hands = source.editors if source.status == Status.DRAFT else []
         draft = PriceList.objects.create(
             provider_id=source.provider_id,
             name=f"copy of {source.name}"[:80],
             valid_from=now(),
-            editors=[by.pk] if by else [],
+            editors=list(dict.fromkeys([*hands, by.pk] if by else hands)),
         )
         rows(
             """
@@ -97,10 +102,13 @@ def copy_as_draft(price_list_id: int, *, by: Any = None) -> PriceList:
 
 
 def discard(price_list_id: int) -> None:
-    """Throws away what an import proposed."""
+    """Throws away what an import proposed; any other list stays."""
     with transaction.atomic():
-        rows("DELETE FROM routing_price WHERE price_list_id = %(id)s", {"id": price_list_id})
-        PriceList.objects.filter(pk=price_list_id, status=Status.PROPOSED).delete()
+        book = _locked(price_list_id)
+        if book.status == Status.PROPOSED:
+            rows("DELETE FROM routing_price WHERE price_list_id = %(id)s", {"id": price_list_id})
+            rows("DELETE FROM providers_version WHERE topic = %(topic)s", {"topic": f"book:{price_list_id}"})
+            book.delete()
 
 
 def lock_draft(price_list_id: int, *, by: Any = None) -> None:
@@ -114,5 +122,10 @@ def lock_draft(price_list_id: int, *, by: Any = None) -> None:
 
 
 def _locked(price_list_id: int) -> PriceList:
-    hold(PriceList.objects.values_list("provider_id", flat=True).get(pk=price_list_id))
-    return PriceList.objects.select_for_update().get(pk=price_list_id)
+    provider_id = PriceList.objects.filter(pk=price_list_id).values_list("provider_id", flat=True).first()
+    if provider_id is not None:
+        hold(provider_id)
+    book = PriceList.objects.select_for_update().filter(pk=price_list_id).first()
+    if book is None:
+        raise Refused("It is gone.")
+    return book

@@ -125,11 +125,15 @@ def waiting_soon() -> list[Soon]:
         """
         SELECT i.effective_at, v.slug, i.status, i.file_name, i.id
         FROM routing_priceimport i JOIN providers_provider v ON v.id = i.provider_id
-        WHERE i.status IN ('mapping', 'ready', 'writing', 'submitted') AND i.effective_at IS NOT NULL
+        WHERE i.status IN ('mapping', 'ready', 'submitted', 'failed') AND i.effective_at IS NOT NULL
           AND i.effective_at <= statement_timestamp() + %(days)s * interval '1 day'
         ORDER BY i.effective_at LIMIT %(most)s""",
         {"days": DAYS, "most": MOST},
     )
-    words = {"mapping": "waits for its mapping", "ready": "is not submitted", "writing": "is being written"}
-    words["submitted"] = "waits for approval"
+    words = {
+        "mapping": "waits for its mapping",
+        "ready": "is not submitted",
+        "submitted": "waits for approval",
+        "failed": "has failed",
+    }
     return [Soon(at, slug, words[status], name, list_id=key) for at, slug, status, name, key in found]

@@ -24,7 +24,7 @@ from routing.imports.errors import Refused
 from routing.imports.mapping import COLUMNS, Mapping
 
 Status = PriceImport.Status
-COLOURS = {
+COLOURS: dict[str, str] = {
     Status.UPLOADED: "info", Status.MAPPING: "warning", Status.READING: "info", Status.READY: "warning",
     Status.WRITING: "info", Status.SUBMITTED: "warning", Status.APPLIED: "success", Status.ROLLED_BACK: "danger",
     Status.FAILED: "danger",
@@ -105,6 +105,8 @@ class PriceImportAdmin(LongList):
             "may_work": may_work,
             "may_approve": self.has_approve_permission(request),
             "bound": import_pages.bound(request.user, found),
+            "stale": import_pages.stale(found),
+            "sees_lists": request.user.has_perm("routing.view_pricelist"),
             "progress": import_pages.progress(found),
         }
         if status in (Status.MAPPING, Status.FAILED, Status.READY) and found.head.get("columns"):
@@ -117,6 +119,8 @@ class PriceImportAdmin(LongList):
             context["sample"] = {"headers": found.head["columns"], "rows": found.head["rows"]}
         if found.counts:
             context |= import_pages.changes(found, request.GET)
+        if status == Status.APPLIED:
+            context["after_roll_back"] = import_pages.after_roll_back(found)
         if status == Status.READY:
             context["submit_form"] = forms.get("submit_form") or SubmitForm(found)
         return TemplateResponse(request, "admin/routing/import.html", context)
@@ -179,14 +183,15 @@ class PriceImportAdmin(LongList):
         form = SubmitForm(found, request.POST)
         form.is_valid()
         flow.submit(found.pk, user=request.user, accepted=form.accepted)
-        messages.success(request, "The list is written, and then another person is asked to approve it.")
+        messages.success(request, "The list is being written; then another person may approve it.")
         return None
 
     def _cancel(self, request: HttpRequest, found: PriceImport) -> None:
         flow.cancel(found.pk, user=request.user)
 
     def _approve(self, request: HttpRequest, found: PriceImport) -> None:
-        done = flow.approve(found.pk, user=request.user)
+        book = request.POST.get("book", "")
+        done = flow.approve(found.pk, user=request.user, book=int(book) if book.isdecimal() else 0)
         messages.success(request, f"Approved: in force {import_pages.when(done)}.")
 
     def _reject(self, request: HttpRequest, found: PriceImport) -> None:
@@ -194,8 +199,9 @@ class PriceImportAdmin(LongList):
         messages.success(request, "It is sent back.")
 
     def _roll_back(self, request: HttpRequest, found: PriceImport) -> None:
+        done = import_pages.after_roll_back(found)
         flow.roll_back(found.pk, user=request.user)
-        messages.success(request, "The list before it is in force again.")
+        messages.success(request, f"Rolled back. {done}")
 
     def left_out_view(self, request: HttpRequest, pk: int) -> StreamingHttpResponse:
         """What was not taken, as a file for whoever made the list."""
@@ -224,7 +230,7 @@ class PriceImportAdmin(LongList):
 
     @admin.display(description="State")
     def state(self, found: PriceImport) -> SafeString:
-        return badge(found.get_status_display().lower(), COLOURS.get(Status(found.status), ""))
+        return badge(found.get_status_display().lower(), COLOURS.get(found.status, ""))
 
     @admin.display(description="Extent")
     def extent(self, found: PriceImport) -> str:

@@ -8,8 +8,10 @@ from django.template.defaultfilters import filesizeformat
 
 from routing import books
 from routing.import_models import LeftOut, PriceImport, StagedPrice
+from routing.imports import flow, work
 from routing.imports.mapping import CHARGED, DECIMALS, Mapping
 from routing.imports.sheets import DELIMITERS, ENCODINGS
+from routing.models import PriceList
 
 Status = PriceImport.Status
 PER_PAGE = 50
@@ -17,7 +19,7 @@ LAST_PAGE = 1000
 PATIENCE = timedelta(seconds=15)  # so long an import process needs to look, at most
 
 STEPS = ("Upload", "Mapping", "Changes", "Approval", "In force")
-_AT = {
+_AT: dict[str, int] = {
     Status.UPLOADED: 0, Status.MAPPING: 1, Status.READING: 1, Status.READY: 2, Status.WRITING: 3, Status.SUBMITTED: 3,
     Status.APPLIED: 5, Status.ROLLED_BACK: 5,
 }  # fmt: skip
@@ -41,7 +43,7 @@ WARN = {"outlier", "error", "removed"}
 
 def steps(found: PriceImport | None) -> list[dict[str, Any]]:
     """done, now or to come."""
-    here = _AT.get(Status(found.status), -1) if found else 0
+    here = _AT.get(found.status, -1) if found else 0
     if found and here < 0:  # failed or cancelled: where it was
         here = 2 if found.counts else 1
     words = ["done" if place < here else "now" if place == here else "next" for place in range(len(STEPS))]
@@ -50,9 +52,9 @@ def steps(found: PriceImport | None) -> list[dict[str, Any]]:
 
 def facts(found: PriceImport) -> list[tuple[str, Any]]:
     people = [("uploaded by", found.uploaded_by or "the shell")]
-    if found.decided_by:
-        word = {"ready": "sent back by", "rolled_back": "rolled back by"}.get(found.status, "approved by")
-        people.append((word, found.decided_by))
+    decided = {"ready": "sent back by", "applied": "approved by", "rolled_back": "rolled back by"}
+    if found.decided_by and found.status in decided:
+        people.append((decided[found.status], found.decided_by))
     return [
         ("provider", found.provider),
         ("file", f"{found.file_name}, {filesizeformat(found.size)}"),
@@ -66,9 +68,29 @@ def facts(found: PriceImport) -> list[tuple[str, Any]]:
 
 def when(found: PriceImport) -> str:
     """The start of its list, also before there is one."""
-    book = found.book if found.status in (Status.APPLIED, Status.ROLLED_BACK) else None
-    at = book.valid_from if book else found.effective_at
-    return f"from {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if at else "as soon as approved"
+    if found.status in (Status.APPLIED, Status.ROLLED_BACK) and found.book:
+        at = found.book.valid_from
+    elif found.effective_at and found.effective_at > datetime.now(UTC):
+        at = found.effective_at
+    else:
+        return "as soon as approved"
+    return f"from {at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def after_roll_back(found: PriceImport) -> str:
+    """What rolling it back does, for people."""
+    at = datetime.now(UTC)
+    if found.book and found.book.valid_from > at:
+        return "It will not begin."
+    before = books.in_force(found.provider_id, at, but=found.book_id)
+    if before is None:
+        return "There is no list before: the provider has no prices then."
+    return f"{PriceList.objects.select_related('provider').get(pk=before)} is in force again at once."
+
+
+def stale(found: PriceImport) -> bool:
+    """Does it wait for an approval that would be refused, because another list came in force?"""
+    return found.status == Status.SUBMITTED and flow.stale(found, work.starts(found))
 
 
 def bound(user: Any, found: PriceImport) -> str:
@@ -85,13 +107,13 @@ def progress(found: PriceImport) -> dict[str, Any] | None:
     if found.status not in PriceImport.WORK:
         return None
     percent = min(100, found.done * 100 // found.total) if found.total else 0
-    waits = not found.step and datetime.now(UTC) - found.created_at > PATIENCE
+    since = {Status.UPLOADED: found.created_at, Status.WRITING: found.submitted_at}.get(Status(found.status))
     return {
         "step": found.step or "waiting",
         "done": f"{found.done:,}",
         "total": f"{found.total:,}" if found.total else "",
         "percent": percent,
-        "nobody": waits and found.status == Status.UPLOADED,
+        "nobody": since is not None and not found.step and datetime.now(UTC) - since > PATIENCE,
     }
 
 

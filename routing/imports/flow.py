@@ -4,6 +4,7 @@ Each verb is guarded by the state; raises Refused with what to do instead. Permi
 but for one rule that is held here: nobody approves what they had a hand in.
 """
 
+import logging
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -15,10 +16,13 @@ from providers.models import Provider
 from providers.sql import now
 from routing import books
 from routing.import_models import PriceFile, PriceImport
+from routing.imports import work, writing
 from routing.imports.errors import Refused
 from routing.imports.mapping import Mapping, problems
 from routing.imports.sheets import Form
-from routing.imports.work import starts
+from routing.models import PriceList
+
+log = logging.getLogger(__name__)
 
 Status = PriceImport.Status
 #: What must be said to be right before others are asked, and how a page puts it.
@@ -94,10 +98,11 @@ def look_again(import_id: int, form: Form, *, user: Any) -> PriceImport:
 def compare_again(import_id: int, *, user: Any) -> PriceImport:
     """With the book in force now. Raises Refused."""
     with transaction.atomic():
-        found = _locked(import_id, Status.READY, Status.FAILED)
+        found = _locked(import_id, Status.READY, Status.SUBMITTED, Status.FAILED)
         if not found.mapping:
             raise Refused("Its columns are not known: upload it again.")
         _touch(found, user)
+        _discard(found)
         return _move(found, Status.READING, fault="", counts={}, done=0, total=0, tries=0)
 
 
@@ -110,48 +115,65 @@ def submit(import_id: int, *, user: Any, accepted: set[str]) -> PriceImport:
         for kind, words in ACCEPTED.items():
             if found.counts.get(kind) and kind not in accepted:
                 raise Refused(f"Confirm first: {words} ({found.counts[kind]:,}).")
+        if found.effective_at and _active(found).filter(valid_from=found.effective_at).exists():
+            raise Refused(books.SAME_START)
         _touch(found, user)
         return _move(found, Status.WRITING, submitted_at=now(), done=0, total=0, tries=0)
 
 
-def approve(import_id: int, *, user: Any) -> PriceImport:
+def approve(import_id: int, *, user: Any, book: int) -> PriceImport:
     """submitted -> applied: the list that was written is in force from its start on. Raises Refused.
 
-    Written for an earlier moment it holds as well: what it has beyond is over by now.
+    `book` is the list that this person has looked at. Written for an earlier moment it holds as well: a price that was
+    kept until another one begins is over then.
     """
     with transaction.atomic():
         found = _locked(import_id, Status.SUBMITTED)
+        if book != found.book_id:
+            raise Refused("It was written anew since you looked at it: look at it again.")
         books.hold(found.provider_id)
-        if books.in_force(found.provider_id, starts(found)) != found.base_id:
-            raise Refused("Another price list came in force since this one was compared: reject it, and compare again.")
-        assert found.book_id  # noqa: S101  a submitted import has one
+        begin = work.starts(found)
+        if stale(found, begin):
+            raise Refused("Another price list came in force since this one was compared: compare it again.")
+        if later := _kept_from(found.base_id, found.provider_id, begin):
+            raise Refused(
+                f"{later} begins later, and keeps prices of the list in force: what this one changes would end then. "
+                "Roll that one back first, and import it again after this one."
+            )
+        if writing.lapses(book, begin):
+            raise Refused("Some of its prices are over by now: compare it again.")
         try:
             books.four_eyes(user, found.editors)
-            books.activate(found.book_id, was=books.Status.PROPOSED)
+            books.activate(book, proposed_from=begin)
         except books.Refused as error:
             raise Refused(str(error)) from None
-        at = now()
-        return _move(found, Status.APPLIED, decided_by=user, decided_at=at, closed_at=at)
+        log.info("price import approved", extra={"import": found.pk})
+        return _move(found, Status.APPLIED, decided_by=user, decided_at=begin, closed_at=now())
+
+
+def stale(found: PriceImport, begin: datetime) -> bool:
+    """Is another list in force then than the one it was compared with?"""
+    return books.in_force(found.provider_id, begin) != found.base_id
 
 
 def reject(import_id: int, *, user: Any, reason: str) -> PriceImport:
     """submitted -> ready: its uploader may put it right, or cancel it. Raises Refused."""
     with transaction.atomic():
         found = _locked(import_id, Status.SUBMITTED)
+        _discard(found)
         return _move(found, Status.READY, decided_by=user, decided_at=now(), reason=reason[:200])
 
 
 def cancel(import_id: int, *, user: Any) -> PriceImport:
-    """Whatever is not in force yet, but for the moments in which its book is written. Raises Refused."""
-    open_states = (Status.UPLOADED, Status.READING, *PriceImport.WAITING, Status.FAILED)
+    """Whatever is not in force yet and not being written at this moment. Raises Refused."""
+    open_states = (Status.UPLOADED, Status.READING, Status.WRITING, *PriceImport.WAITING, Status.FAILED)
     with transaction.atomic():
         found = _locked(import_id, *open_states)
+        if found.status == Status.WRITING and not work.is_free(found.pk):
+            raise Refused("The list is being written: wait a moment.")
         _touch(found, user)
-        proposed = found.book_id
-        _move(found, Status.CANCELLED, closed_at=now(), step="", book=None)
-        if proposed:
-            books.discard(proposed)
-        return found
+        _discard(found)
+        return _move(found, Status.CANCELLED, closed_at=now(), step="")
 
 
 def roll_back(import_id: int, *, user: Any) -> PriceImport:
@@ -164,11 +186,34 @@ def roll_back(import_id: int, *, user: Any) -> PriceImport:
         begun = found.book.status == books.Status.ACTIVE and found.book.valid_from <= at
         if begun and books.in_force(found.provider_id, at) != found.book_id:
             raise Refused("A later list is in force: roll that one back instead.")
+        if later := _kept_from(found.book_id, found.provider_id, found.book.valid_from):
+            raise Refused(f"{later} keeps prices of this list: roll that one back first.")
         try:
             books.retire(found.book.pk)
         except books.Refused as error:
             raise Refused(str(error)) from None
-        return _move(found, Status.ROLLED_BACK, decided_by=user, decided_at=now())
+        log.info("price import rolled back", extra={"import": found.pk})
+        return _move(found, Status.ROLLED_BACK, decided_by=user, decided_at=at)
+
+
+def _active(found: PriceImport) -> Any:
+    return PriceList.objects.filter(provider_id=found.provider_id, status=books.Status.ACTIVE)
+
+
+def _kept_from(base_id: int | None, provider_id: int, begin: datetime) -> PriceList | None:
+    """A list that begins later and has what a file of some changes left of this base."""
+    made = PriceImport.objects.filter(provider_id=provider_id, status=Status.APPLIED, partial=True, base_id=base_id)
+    later = made.filter(book__status=books.Status.ACTIVE, book__valid_from__gt=begin).select_related("book__provider")
+    first = later.first()
+    return first.book if first else None
+
+
+def _discard(found: PriceImport) -> None:
+    """Nobody takes a list for good of which its import has thought better."""
+    proposed, found.book = found.book_id, None
+    if proposed:
+        PriceImport.objects.filter(pk=found.pk).update(book=None)  # the list is protected
+        books.discard(proposed)
 
 
 def _locked(import_id: int, *states: Status) -> PriceImport:

@@ -20,7 +20,7 @@ from routing.imports import compare, guess, sheets, writing
 from routing.imports.errors import Unreadable
 from routing.imports.mapping import Mapping, check, column_names
 from routing.imports.rows import Left, Reader, Staged
-from routing.models import PriceList
+from routing.models import Price, PriceList
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,13 @@ def held(import_id: int) -> Iterator[bool]:
         if mine:
             with suppress(Exception):  # a connection that is gone has let go of it
                 rows("SELECT pg_advisory_unlock(%(lock)s::int, %(id)s::int)", key)
+
+
+def is_free(import_id: int) -> bool:
+    """Nobody works on it, and nobody begins to before this transaction ends."""
+    key = {"lock": LOCK, "id": import_id % 2**31}
+    ((free,),) = rows("SELECT pg_try_advisory_xact_lock(%(lock)s::int, %(id)s::int)", key)
+    return bool(free)
 
 
 def step(import_id: int, stopping: Callable[[], bool] = never, told: Told = nobody) -> bool:
@@ -193,21 +200,23 @@ class Task:
         if books.in_force(found.provider_id, begin) != found.base_id:
             raise Unreadable("Another price list came in force since this one was compared: compare it again.")
         book = self._propose(begin)
-        self.tell("writing", done=0, total=found.counts.get("prices", 0))
+        kept = Price.objects.filter(price_list=found.base_id).count() if found.partial else 0
+        self.tell("writing", done=0, total=found.counts.get("prices", 0) + kept)
         done = 0
         for count in writing.new_rows(found.pk, book):
             done += count
             self.tell("writing", done=done)
         if found.base_id:
-            for _ in writing.kept_rows(
+            for count in writing.kept_rows(
                 import_id=found.pk, book=book, base=found.base_id, partial=found.partial, begin=begin
             ):
-                self.tell("keeping the rest")
+                done += count
+                self.tell("keeping the rest", done=done)
         self._move(Status.SUBMITTED, tries=0, step="")
         log.info("price import written", extra={"import": found.pk, "count": done})
 
     def _propose(self, begin: datetime) -> int:
-        """An empty book; one that was sent back, or that a process left when it died, is thrown away."""
+        """An empty book; what a process that died has left of one is thrown away."""
         found = self.found
         before = found.book_id
         with transaction.atomic():
@@ -238,8 +247,11 @@ class Task:
 
     def fail(self, fault: str) -> None:
         compare.drop_tables()
-        with suppress(Stopped):
-            self._move(Status.FAILED, fault=fault, step="")
+        proposed = self.found.book_id
+        with suppress(Stopped), transaction.atomic():
+            self._move(Status.FAILED, fault=fault, step="", book=None)
+            if proposed:
+                books.discard(proposed)
         log.warning("price import failed", extra={"import": self.found.pk})
 
     def _move(self, to: Status, **fields: Any) -> None:

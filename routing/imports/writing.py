@@ -46,6 +46,17 @@ def kept_rows(*, import_id: int, book: int, base: int, partial: bool, begin: dat
     yield from _groups(first, last, lambda bounds: len(rows(statement, {**values, **bounds})))
 
 
+def lapses(book: int, begin: datetime) -> bool:
+    """Has a place of a list that was written lost its price by now, which is its start?"""
+    statement = f"""
+        SELECT 1 FROM routing_price p JOIN routing_pricelist l ON l.id = p.price_list_id
+        WHERE l.id = %(book)s AND p.valid_to > l.valid_from AND p.valid_to <= %(begin)s AND NOT EXISTS (
+          SELECT FROM routing_price n WHERE n.price_list_id = l.id AND {PLACE.format("n")} = {PLACE.format("p")}
+            AND coalesce(n.valid_from, '-infinity') <= %(begin)s AND coalesce(n.valid_to, 'infinity') > %(begin)s)
+        LIMIT 1"""  # noqa: S608
+    return bool(rows(statement, {"book": book, "begin": begin}))
+
+
 def _firsts(import_id: int) -> None:
     """The first moment of each place in the file."""
     rows("DROP TABLE IF EXISTS pg_temp.firsts")

@@ -3,9 +3,16 @@ from django.db import migrations, models
 # What was approved and not yet written is written now, and asked for once more.
 WRITE = """
 UPDATE routing_pricelist SET status = 'proposed' WHERE status = 'draft' AND id IN (
-  SELECT book_id FROM routing_priceimport WHERE status NOT IN ('applied', 'rolled_back', 'cancelled'));
-UPDATE routing_priceimport SET status = 'writing', done = 0, total = 0, tries = 0
+  SELECT book_id FROM routing_priceimport WHERE status NOT IN ('applied', 'rolled_back'));
+UPDATE routing_priceimport i SET book_id = NULL FROM routing_pricelist l
+WHERE l.id = i.book_id AND l.status <> 'proposed' AND i.status NOT IN ('applied', 'rolled_back');
+UPDATE routing_priceimport SET status = 'writing', done = 0, total = 0, tries = 0, decided_by_id = NULL,
+  decided_at = NULL
 WHERE status IN ('submitted', 'approved');
+"""
+UNDO = """
+UPDATE routing_pricelist SET status = 'draft' WHERE status = 'proposed';
+UPDATE routing_priceimport SET status = 'ready' WHERE status = 'writing';
 """
 
 
@@ -48,7 +55,6 @@ class Migration(migrations.Migration):
                 max_length=10,
             ),
         ),
-        migrations.RunSQL(WRITE, migrations.RunSQL.noop),
         migrations.AddIndex(
             model_name="priceimport",
             index=models.Index(
@@ -57,4 +63,5 @@ class Migration(migrations.Migration):
                 name="price_import_work",
             ),
         ),
+        migrations.RunSQL(WRITE, UNDO),
     ]

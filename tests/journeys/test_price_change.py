@@ -51,16 +51,14 @@ def fill(book: PriceList, price: str) -> None:
 
 
 def submitted(provider: Provider, price: str) -> PriceImport:
-    """A file that was read, compared and written, and waits for somebody to approve it."""
+    """A file that was read and compared, and that an import process is to write."""
     content = "prefix,price\n" + "".join(f"{prefix},{price}\n" for prefix in prefixes())
     mapping = Mapping(dial_code="prefix", price="price", currency="EUR")
     anna = User.objects.create_user("anna")
     found = flow.upload(provider=provider, name="new.csv", content=content.encode(), user=anna, mapping=mapping)
     while work.work():
         pass
-    flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
-    work.work()
-    return found
+    return flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
 
 
 @pytest.fixture
@@ -106,6 +104,9 @@ def test_change_and_rollback_of_a_large_book_route_without_a_restart(
     fill(PriceListFactory(provider=first), "0.04")
     found, ben = submitted(first, "0.09"), User.objects.create_user("ben")
     fleet.worker()
+    fleet.program("imports", "manage.py", "run_imports")
+    wait_for(lambda: PriceImport.objects.filter(status="submitted").exists(), seconds=60)
+    found.refresh_from_db()
     request.getfixturevalue("codes")
     began = datetime.now(UTC)
     wait_for(lambda: went_by("carrier-a", began), seconds=60)
@@ -114,7 +115,7 @@ def test_change_and_rollback_of_a_large_book_route_without_a_restart(
     time.sleep(CALM)
 
     changed = datetime.now(UTC)
-    book = flow.approve(found.pk, user=ben).book
+    book = flow.approve(found.pk, user=ben, book=found.book_id or 0).book
     dearer = wait_for(lambda: went_by("carrier-b", changed), seconds=30)
     time.sleep(1)
     rolled_back = datetime.now(UTC)

@@ -877,6 +877,40 @@ def test_prices_of_a_draft_can_be_changed_and_added(boss, draft):
     assert list(draft.prices.values_list("country", "price")) == [("PL", Decimal("0.07")), ("UA", Decimal("0.07"))]
 
 
+def test_form_of_a_list_saves_only_what_was_changed_in_it(boss, draft, monkeypatch):
+    """Somebody activates the list, and another one changes a price of it, while the form is open."""
+    body = {"name": "new name", "valid_from_0": "2020-01-01", "valid_from_1": "00:00:00"}
+    PriceList.objects.filter(pk=draft.pk).update(editors=[7])
+    boss.post(f"/admin/routing/pricelist/{draft.pk}/change/", body)
+    draft.refresh_from_db()
+    assert (draft.name, draft.editors[0]) == ("new name", 7)
+
+    lock = books.lock_draft
+    monkeypatch.setattr(books, "lock_draft", lambda pk, **given: (books.activate(pk), lock(pk, **given)))
+
+    assert boss.post(f"/admin/routing/pricelist/{draft.pk}/change/", {**body, "name": "x"}).status_code == 403
+    draft.refresh_from_db()
+    assert (draft.name, draft.status) == ("new name", "draft")  # the activation was rolled back with the form
+
+
+def test_price_stays_in_its_list(boss, draft):
+    other = PriceListFactory(status="draft")
+    body = {"price_list": other.pk, "country": "UA", "price": "0.07", "price_delivered": "0", "currency": "EUR"}
+    times = {f"valid_{side}_{part}": "" for side in ("from", "to") for part in (0, 1)}
+
+    boss.post(f"/admin/routing/price/{draft.prices.get().pk}/change/", {**body, **times})
+
+    assert draft.prices.get().price == Decimal("0.07")
+
+
+def test_page_of_prices_asks_the_same_however_many_lists_there_are(boss, draft, django_assert_max_num_queries):
+    for _ in range(20):
+        PriceListFactory(provider=draft.provider, status="draft")
+
+    with django_assert_max_num_queries(25):
+        assert boss.get("/admin/routing/price/").status_code == 200
+
+
 def test_second_price_for_a_place_is_refused_in_plain_words(boss, draft):
     body = {"price_list": draft.pk, "country": "UA", "price": "0.07", "price_delivered": "0", "currency": "EUR"}
     times = {f"valid_{side}_{part}": "" for side in ("from", "to") for part in (0, 1)}

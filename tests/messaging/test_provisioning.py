@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import connection, transaction
 
 from messaging.clients import keys, new_token, split_key
 from messaging.models import ApiKey, Client, Template
@@ -265,6 +265,33 @@ def test_changed_prices_make_a_new_book_and_keep_the_old_one(document):
     assert (newest.prices.count(), oldest.prices.count()) == (2, 2)
     assert oldest.prices.get(mcc="").price == Decimal("0.045")
     assert run(document) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_changes_the_list_in_force_waits_for_provisioning_to_end_and_the_other_way_round(document):
+    """So neither is compared with a list that is over."""
+    run(document)
+    provider, first = Provider.objects.get(slug="carrier-a"), PriceList.objects.get()
+    document["providers"][0]["prices"][0]["price"] = "0.0470"
+    begins = []
+
+    def other():
+        try:
+            run(document)
+            begins.append(PriceList.objects.get(pk=books.in_force(provider.pk, now())).valid_from)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=other)
+    with transaction.atomic():
+        books.hold(provider.pk)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        activated = books.activate(books.copy_as_draft(first.pk).pk)
+    thread.join(20)
+
+    assert begins[0] > activated.valid_from
 
 
 def test_book_that_staff_activated_is_what_the_file_is_compared_with(document):

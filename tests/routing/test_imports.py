@@ -63,7 +63,7 @@ def applied(provider, content, anna, ben, **fields):
     assert found.status == "ready", found.fault
     flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
     worked(found)
-    return flow.approve(found.pk, user=ben)
+    return flow.approve(found.pk, user=ben, book=found.book_id)
 
 
 def in_force(provider, **prices):
@@ -303,12 +303,12 @@ def test_nobody_approves_what_they_had_a_hand_in(provider, anna, ben):
     found = submitted(provider, anna)
 
     with pytest.raises(Refused, match="second person"):
-        flow.approve(found.pk, user=anna)
+        flow.approve(found.pk, user=anna, book=found.book_id)
     flow.reject(found.pk, user=ben, reason="why so dear?")
     flow.submit(found.pk, user=ben, accepted=set())  # now both had
     worked(found)
     with pytest.raises(Refused, match="second person"):
-        flow.approve(found.pk, user=ben)
+        flow.approve(found.pk, user=ben, book=found.book_id)
 
 
 @pytest.mark.parametrize(
@@ -320,10 +320,10 @@ def test_setting_says_who_is_bound(provider, settings, setting, superuser, allow
     found = submitted(provider, user)
 
     if allowed:
-        assert flow.approve(found.pk, user=user).status == "applied"
+        assert flow.approve(found.pk, user=user, book=found.book_id).status == "applied"
     else:
         with pytest.raises(Refused):
-            flow.approve(found.pk, user=user)
+            flow.approve(found.pk, user=user, book=found.book_id)
 
 
 def test_draft_made_by_hand_is_activated_by_somebody_else(provider, anna, ben):
@@ -353,7 +353,7 @@ def test_list_that_came_in_force_meanwhile_stops_the_approval(provider, anna, be
     in_force(provider, n260_01="0.09")
 
     with pytest.raises(Refused, match="came in force"):
-        flow.approve(found.pk, user=ben)
+        flow.approve(found.pk, user=ben, book=found.book_id)
 
 
 def test_list_that_came_in_force_before_it_was_written_stops_the_writing(provider, anna):
@@ -369,30 +369,127 @@ def test_list_that_came_in_force_before_it_was_written_stops_the_writing(provide
     assert worked(found).base == other
 
 
-def test_of_two_imports_approved_at_once_one_comes_in_force(provider, anna, ben):
-    """The other one was compared with a list that is not in force any more."""
-    both = [submitted(provider, anna), submitted(provider, anna)]
-    barrier = threading.Barrier(2)
-    ends = []
+def at_once(*acts):
+    """Runs them at the same moment; returns what each returned, or the words with which it was refused."""
+    barrier, ends = threading.Barrier(len(acts)), {}
 
-    def approve(found):
+    def run(number, act):
         try:
             barrier.wait(10)
-            ends.append(flow.approve(found.pk, user=ben).status)
-        except Refused as error:
-            ends.append(str(error))
+            ends[number] = act()
+        except (Refused, books.Refused) as error:
+            ends[number] = str(error)
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=approve, args=[found]) for found in both]
+    threads = [threading.Thread(target=run, args=[number, act]) for number, act in enumerate(acts)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
+    return [ends[number] for number in range(len(acts))]
 
-    refused, done = sorted(ends)
-    assert (done, "came in force" in refused) == ("applied", True)
+
+def test_of_two_imports_approved_at_once_one_comes_in_force(provider, anna, ben):
+    """The other one was compared with a list that is not in force any more."""
+    one, other = submitted(provider, anna), submitted(provider, anna)
+
+    ends = at_once(
+        lambda: flow.approve(one.pk, user=ben, book=one.book_id).status,
+        lambda: flow.approve(other.pk, user=ben, book=other.book_id).status,
+    )
+
+    assert [sorted(ends)[1], "came in force" in sorted(ends)[0]] == ["applied", True]
     assert PriceList.objects.filter(status="active").count() == 1
+
+
+@pytest.mark.parametrize("verb", ["cancel", "reject", "compare_again", "approve"])
+def test_of_two_decisions_at_once_one_counts(provider, anna, ben, verb):
+    found = submitted(provider, anna)
+    given = {"reject": {"reason": ""}, "approve": {"book": found.book_id}}.get(verb, {})
+
+    ends = at_once(
+        lambda: flow.approve(found.pk, user=ben, book=found.book_id).status,
+        lambda: getattr(flow, verb)(found.pk, user=ben, **given).status,
+    )
+
+    found.refresh_from_db()
+    assert sum(end in PriceImport.Status.values for end in ends) == 1
+    assert PriceList.objects.filter(status="active").count() == (found.status == "applied")
+    assert PriceList.objects.filter(status="proposed").count() == 0
+
+
+def test_draft_that_is_activated_while_an_import_is_approved_is_not_lost(provider, anna, ben):
+    found = submitted(provider, anna)
+    draft = books.copy_as_draft(in_force(ProviderFactory(), n260_01="0.07").pk, by=anna)
+    PriceList.objects.filter(pk=draft.pk).update(provider=provider)
+
+    approved, activated = at_once(
+        lambda: flow.approve(found.pk, user=ben, book=found.book_id).status,
+        lambda: books.activate(draft.pk, by=ben).pk,
+    )
+
+    assert activated == books.in_force(provider.pk, now())
+    assert approved == "applied" or "came in force" in approved
+
+
+# --- what an approval must not do -----------------------------------------------------------------
+
+
+def test_list_that_was_written_anew_is_not_approved_unseen(provider, anna, ben):
+    seen = submitted(provider, anna).book_id
+    found = PriceImport.objects.get()
+    flow.compare_again(found.pk, user=anna)
+    worked(found)
+    flow.submit(found.pk, user=anna, accepted=set())
+    worked(found)
+
+    with pytest.raises(Refused, match="written anew"):
+        flow.approve(found.pk, user=ben, book=seen)
+    assert flow.approve(found.pk, user=ben, book=found.book_id).status == "applied"
+
+
+@pytest.mark.parametrize("lines", [["260,01,0.06,{end}"], ["260,01,0.06,{end}", "260,02,0.07,"]])
+def test_list_of_which_a_price_is_over_by_now_is_compared_again(provider, anna, ben, lines):
+    end = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    mapping = replace(CODES, valid_to="to")
+    content = csv(*(line.format(end=end) for line in lines), header="mcc,mnc,price,to")
+    found = compared(provider, content, anna, mapping=mapping)
+    flow.submit(found.pk, user=anna, accepted=set())
+    worked(found)
+    assert found.status == "submitted"
+    Price.objects.exclude(valid_to=None).update(valid_to=now())  # its time has passed
+
+    with pytest.raises(Refused, match="over by now"):
+        flow.approve(found.pk, user=ben, book=found.book_id)
+
+
+def test_later_list_with_prices_of_this_one_is_not_undermined(provider, anna, ben):
+    """What a scheduled file of some changes kept would bring the old prices back, or those of a list rolled back."""
+    in_force(provider, n260_01="0.05", n260_02="0.05")
+    later = applied(provider, csv("260,02,0.06"), anna, ben, partial=True, effective_at=datetime.now(UTC) + DAY)
+    found = compared(provider, csv("260,01,0.09"), anna, partial=True)
+    flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
+    worked(found)
+
+    with pytest.raises(Refused, match="begins later, and keeps"):
+        flow.approve(found.pk, user=ben, book=found.book_id)
+    flow.roll_back(later.pk, user=ben)
+    flow.approve(found.pk, user=ben, book=found.book_id)
+    later = applied(provider, csv("260,02,0.06"), anna, ben, partial=True, effective_at=datetime.now(UTC) + DAY)
+    with pytest.raises(Refused, match="keeps prices of this list"):
+        flow.roll_back(found.pk, user=ben)
+    flow.roll_back(later.pk, user=ben)
+    assert flow.roll_back(found.pk, user=ben).status == "rolled_back"
+
+
+def test_two_lists_for_one_moment_are_refused_before_anybody_is_asked(provider, anna, ben):
+    begin = datetime.now(UTC) + DAY
+    applied(provider, csv("260,01,0.06"), anna, ben, effective_at=begin)
+    found = compared(provider, csv("260,01,0.07"), anna, effective_at=begin)
+
+    with pytest.raises(Refused, match="same moment"):
+        flow.submit(found.pk, user=anna, accepted=set(flow.ACCEPTED))
 
 
 # --- the list that waits ---------------------------------------------------------------------------
@@ -408,7 +505,7 @@ def test_list_is_written_while_it_waits_and_nobody_else_touches_it(provider, ann
         with transaction.atomic(), pytest.raises(books.Refused, match=r"propose|not a draft"):
             act(found.book.pk)
     begin = datetime.now(UTC)
-    assert begin < flow.approve(found.pk, user=ben).book.valid_from < datetime.now(UTC)
+    assert begin < flow.approve(found.pk, user=ben, book=found.book_id).book.valid_from < datetime.now(UTC)
 
 
 def test_list_that_was_sent_back_is_written_anew(provider, anna, ben):
@@ -435,15 +532,64 @@ def test_nothing_is_left_of_a_list_whose_import_is_cancelled(provider, anna):
     assert not PriceList.objects.exists()
     assert not Price.objects.exists()
     with pytest.raises(Refused, match="cancelled"):
-        flow.approve(found.pk, user=None)
+        flow.approve(found.pk, user=None, book=found.book_id)
+    with pytest.raises(books.Refused, match="gone"):
+        books.activate(found.book_id)
 
 
-def test_import_that_is_being_written_is_not_cancelled_under_its_writer(provider, anna):
+def test_list_that_is_not_proposed_any_more_is_never_thrown_away(provider, anna):
+    found = submitted(provider, anna)
+    PriceList.objects.filter(pk=found.book_id).update(status="active")
+
+    flow.cancel(found.pk, user=anna)
+
+    assert PriceList.objects.get().prices.count() == 1
+
+
+def test_import_is_cancelled_while_nobody_writes_it(provider, anna):
     found = compared(provider, csv("260,01,0.06"), anna)
     flow.submit(found.pk, user=anna, accepted=set())
 
-    with pytest.raises(Refused, match="writing"):
-        flow.cancel(found.pk, user=anna)
+    with work.held(found.pk):
+        (end,) = at_once(lambda: flow.cancel(found.pk, user=anna).status)
+    assert "wait a moment" in end
+    assert flow.cancel(found.pk, user=anna).status == "cancelled"
+
+
+def test_nothing_is_left_of_a_list_that_could_not_be_written(provider, anna, monkeypatch):
+    found = compared(provider, csv("260,01,0.06"), anna)
+    flow.submit(found.pk, user=anna, accepted=set())
+    monkeypatch.setattr(work.writing, "new_rows", lambda *_: (_ for _ in ()).throw(MemoryError))
+    for _ in range(work.MOST_TRIES):
+        with pytest.raises(MemoryError):
+            work.work()
+        assert PriceList.objects.get().status == "proposed"
+
+    worked(found)
+
+    assert (found.status, found.book, PriceList.objects.count()) == ("failed", None, 0)
+
+
+def test_partial_list_is_written_with_progress_to_the_end(provider, anna):
+    in_force(provider, n260_01="0.05", n260_02="0.05", n260_03="0.05")
+    found = compared(provider, csv("260,01,0.06"), anna, partial=True)
+    flow.submit(found.pk, user=anna, accepted=set())
+    told = []
+
+    with work.held(found.pk):
+        work.step(found.pk, told=lambda one, step: told.append((step, one.done, one.total)))
+
+    assert told[-1] == ("keeping the rest", 3, 4)  # the first of the three is replaced
+
+
+def test_copy_of_a_draft_has_the_hands_of_the_draft(provider, anna, ben):
+    draft = books.copy_as_draft(in_force(provider, n260_01="0.05").pk, by=anna)
+
+    copy = books.copy_as_draft(draft.pk, by=ben)
+
+    for person in (anna, ben):
+        with pytest.raises(books.Refused, match="second person"):
+            books.activate(copy.pk, by=person)
 
 
 def test_list_approved_later_than_it_was_written_holds_from_its_approval(provider, anna, ben, settings):
@@ -459,7 +605,7 @@ def test_list_approved_later_than_it_was_written_holds_from_its_approval(provide
     assert found.book.prices.count() == 2
 
     time.sleep(max(0.0, (begin - datetime.now(UTC)).total_seconds()))
-    flow.approve(found.pk, user=ben)
+    flow.approve(found.pk, user=ben, book=found.book_id)
 
     quote, _ = tables.get().routes[provider.pk].book(now()).price(["260-01"], "PL", now())
     assert quote.total == 60_000

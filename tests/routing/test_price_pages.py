@@ -125,11 +125,107 @@ def test_shell_hands_in_and_applies_only_where_nobody_is_bound(tmp_path, setting
     path = tmp_path / "codes.csv"
     path.write_bytes(SHAPES["codes.csv"])
 
-    run(str(path), "--provider", "a", "--set", "currency=EUR")
+    User.objects.create_user("olena")
+    with pytest.raises(CommandError, match="who hands it in"):
+        run(str(path), "--provider", "a", "--set", "currency=EUR")
+    run(str(path), "--provider", "a", "--set", "currency=EUR", "--user", "olena")
     assert PriceImport.objects.get().status == "submitted"
     settings.PRICE_FOUR_EYES = "off"
     run(str(path), "--provider", "a", "--set", "currency=EUR", "--apply")
     assert sorted(PriceList.objects.values_list("status", flat=True)) == ["active", "proposed"]
+
+
+@pytest.fixture
+def submitted(boss):
+    """A file that a shell handed in, and that `boss` may approve."""
+    mapping = work.Mapping(country="country", price="price", currency="EUR")
+    given = {"name": "a.csv", "content": b"country,price\nPL,0.05\n", "user": None, "mapping": mapping}
+    found = flow.upload(provider=ProviderFactory(slug="a"), **given)
+    while work.work():
+        pass
+    flow.submit(found.pk, user=None, accepted=set())
+    work.work()
+    found.refresh_from_db()
+    return found
+
+
+def page_of(browser, found):
+    return browser.get(f"/admin/routing/priceimport/{found.pk}/change/").content.decode()
+
+
+def verb(browser, found, name, **body):
+    return browser.post(f"/admin/routing/priceimport/{found.pk}/{name}/now/", body, follow=True).content.decode()
+
+
+def test_page_approves_the_list_that_it_shows(boss, submitted):
+    assert f'name="book" value="{submitted.book_id}"' in page_of(boss, submitted)
+
+    assert "written anew since you looked" in verb(boss, submitted, "approve", book=submitted.book_id + 1)
+    assert "in force from" in verb(boss, submitted, "approve", book=submitted.book_id)
+    assert "approved by" in page_of(boss, submitted)
+    assert "There is no list before" in verb(boss, submitted, "roll-back")
+
+
+def test_who_sent_a_list_back_has_not_approved_it(boss, submitted):
+    verb(boss, submitted, "reject", reason="why?")
+    assert "sent back by" in page_of(boss, submitted)
+
+    flow.submit(submitted.pk, user=None, accepted=set())
+    work.work()
+
+    page = page_of(boss, submitted)
+    assert "approved by" not in page
+    assert "sent back by" not in page
+
+
+def test_list_that_was_compared_with_another_one_offers_to_compare_it_again(boss, submitted):
+    PriceListFactory(provider=submitted.provider)
+
+    page = page_of(boss, submitted)
+
+    assert "compare it again" in page
+    assert ">Approve<" not in "".join(page.split())
+    verb(boss, submitted, "compare-again")
+    submitted.refresh_from_db()
+    assert (submitted.status, submitted.book_id) == ("reading", None)
+
+
+def test_start_that_has_passed_is_as_soon_as_approved(boss, submitted):
+    PriceImport.objects.update(effective_at=datetime.now(UTC) - timedelta(days=20))
+
+    assert "as soon as approved" in page_of(boss, submitted)
+
+
+def test_list_that_has_not_begun_does_not_begin(boss, submitted):
+    PriceImport.objects.update(effective_at=datetime.now(UTC) + timedelta(days=1))
+    flow.approve(submitted.pk, user=User.objects.create_user("second"), book=submitted.book_id)
+
+    assert "It will not begin." in page_of(boss, submitted)
+
+
+def test_page_of_a_list_leads_to_its_import(boss, submitted):
+    page = boss.get(f"/admin/routing/pricelist/{submitted.book_id}/change/").content.decode()
+
+    assert f"/admin/routing/priceimport/{submitted.pk}/change/" in page
+    assert "a.csv (submitted)" in page
+
+
+def test_import_that_nobody_writes_says_so(boss, submitted):
+    long_ago = datetime.now(UTC) - timedelta(minutes=1)
+    PriceImport.objects.update(status="writing", step="", submitted_at=long_ago)
+
+    page = page_of(boss, submitted)
+
+    assert "No import process has taken it up yet" in page
+    assert "Cancel the import" in page
+
+
+def test_state_of_another_version_does_not_close_the_page(boss, submitted):
+    """While old and new processes run side by side."""
+    PriceImport.objects.update(status="approved")
+
+    assert "approved" in page_of(boss, submitted)
+    assert boss.get("/admin/routing/priceimport/").status_code == 200
 
 
 def test_approval_needs_the_permission(client):

@@ -35,8 +35,9 @@ Others: only_words, encoding, delimiter, header, decimal, divisor, currency, cha
 (docs/pricing.md says what each means).
 
 With --dry-run nothing is kept. Without it the import waits in the admin for somebody with the permission to approve
-price lists; what looks wrong must be accepted by name first (--accept), after a look at a dry run. --apply writes
-the list at once, which is allowed only where PRICE_FOUR_EYES is off.
+price lists; what looks wrong must be accepted by name first (--accept), after a look at a dry run. Who hands it in
+must be said (--user), because that person does not approve it. --apply approves it at once. Where PRICE_FOUR_EYES is
+off --user may be left out; only there is --apply allowed.
 
 Exit status: 0 done, 1 refused or unreadable, or, in a dry run, rows that cannot be read.
 """
@@ -62,8 +63,11 @@ class Command(BaseCommand):
         parser.add_argument("--apply", action="store_true", help="approve it at once (PRICE_FOUR_EYES=off)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["apply"] and settings.PRICE_FOUR_EYES != "off":
-            raise CommandError("--apply: a second person approves it (PRICE_FOUR_EYES)")
+        if settings.PRICE_FOUR_EYES != "off":
+            if options["apply"]:
+                raise CommandError("--apply: a second person approves it (PRICE_FOUR_EYES)")
+            if not (options["user"] or options["dry_run"]):
+                raise CommandError("--user: who hands it in, and so does not approve it? (PRICE_FOUR_EYES)")
         provider = Provider.objects.filter(slug=options["provider"]).first()
         if provider is None:
             raise CommandError(f"there is no provider {options['provider']}")
@@ -163,7 +167,8 @@ class Command(BaseCommand):
         if not options["apply"]:
             self.stdout.write(f"import {found.pk} waits for approval in the admin")
             return
-        found = flow.approve(found.pk, user=user)
+        assert found.book_id  # noqa: S101  a submitted import has one
+        found = flow.approve(found.pk, user=user, book=found.book_id)
         self.stdout.write(f"{found.book} is active {import_pages.when(found)}")
 
 
