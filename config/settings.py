@@ -290,7 +290,7 @@ LEASE_GRACE = positive("LEASE_GRACE", 10)  # ... after these seconds more: its w
 SLOTS = {  # calls in flight per process and lane
     "otp": count("SLOTS_OTP", 32),
     "transactional": count("SLOTS_TRANSACTIONAL", 64),
-    "bulk": count("SLOTS_BULK", 128),
+    "bulk": count("SLOTS_BULK", 256),
 }
 POLL = positive("POLL", 2)  # every worker looks for due work this often, hints or none
 SWEEP = positive("SWEEP", 1)  # pause between two rounds of the sweeper
