@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from config.staff import sessions
 from config.staff.models import KEY_BYTES, Authenticator, RecoveryCodes
+from providers.credentials import CredentialsError
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,11 @@ def _refusal(device: Authenticator | RecoveryCodes | None, plain: str) -> str:
     if not allowed:
         seconds = max(1, round((why["locked_until"] - timezone.now()).total_seconds()))
         return f"Too many wrong codes: wait {seconds} s."
-    return "" if device.verify_token(plain) else WRONG
+    try:
+        return "" if device.verify_token(plain) else WRONG
+    except CredentialsError as error:
+        log.error("an authenticator of staff cannot be read: %s", error, extra={"user_id": device.user_id})
+        return "Your authenticator cannot be read here: use a recovery code, and tell an administrator."
 
 
 def _plain(code: str) -> str:

@@ -4,6 +4,7 @@ import pytest
 from django.apps import apps
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 
 from config.staff import roles
 
@@ -88,6 +89,14 @@ def test_a_model_that_is_added_comes_to_the_roles_of_its_app():
     assert {p for p in of("auditor").get_all_permissions() if "novelty" in p or "secrets" in p} == {
         "routing.view_novelty"
     }
+
+
+def test_every_migrate_completes_them():
+    Group.objects.get(name="pricing").permissions.clear()
+
+    call_command("migrate", verbosity=0)
+
+    assert of("pricing").has_perm("routing.approve_pricelist")
 
 
 def test_an_emptied_database_stays_empty():

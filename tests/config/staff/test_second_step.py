@@ -340,6 +340,19 @@ def test_keys_go_over_to_a_new_ring(alice, settings):
     assert KEY_BYTES == 32
 
 
+def test_a_key_that_is_gone_from_the_ring_leaves_the_recovery_codes(client, alice, settings, lines):
+    device, codes = with_device(alice)
+    right = code(device)
+    settings.CREDENTIALS_KEYS = f"2:{'A' * 43}="
+    sign_in(client)
+
+    assert "use a recovery code" in present(client, right).content.decode()
+    assert "an authenticator of staff cannot be read" in lines.text
+
+    present(client, codes[0])
+    assert is_open(client)
+
+
 def test_reset_takes_both_away_and_ends_the_sessions(client, alice, capsys, lines):
     device, _ = with_device(alice)
     sign_in(client)
@@ -348,8 +361,8 @@ def test_reset_takes_both_away_and_ends_the_sessions(client, alice, capsys, line
     call_command("reset_totp", "alice")
 
     assert capsys.readouterr().out == (
-        "alice: gone are 1 authenticators, 10 recovery codes, 1 sessions; "
-        "a new authenticator is set up at the next sign-in\n"
+        "alice: taken away (authenticators 1, recovery codes 10, sessions 1); "
+        "the next sign-in sets up a new authenticator\n"
     )
     assert not Session.objects.exists()
     assert client.get("/admin/").url.startswith("/admin/login/")

@@ -11,7 +11,7 @@ from config.staff import second_step
 
 class Command(BaseCommand):
     help = (
-        "Take the authenticator and the recovery codes of a member of staff away, and end their sessions: for somebody "
+        "Take the authenticator and the recovery codes of a member of staff away, and end their sessions: for somebody\n"
         "who has lost both. At the next sign-in the password alone leads to the page that sets up a new one."
     )
 
@@ -34,5 +34,5 @@ class Command(BaseCommand):
         if user is None:
             raise CommandError(f"There is no user {options['user']}. Nothing was changed.")
         gone = second_step.reset(user)
-        told = ", ".join(f"{number} {name}" for name, number in gone.items())
-        self.stdout.write(f"{user.username}: gone are {told}; a new authenticator is set up at the next sign-in")
+        told = ", ".join(f"{name} {number}" for name, number in gone.items())
+        self.stdout.write(f"{user.username}: taken away ({told}); the next sign-in sets up a new authenticator")
