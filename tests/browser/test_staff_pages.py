@@ -1,13 +1,20 @@
 """The sign-in of staff, as they see it."""
 
+from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote
+
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from playwright.sync_api import expect
 
 from config.staff import roles
 from config.staff.models import Authenticator
 from tests.browser.conftest import Screen
+from tests.browser.test_price_imports import upload
 from tests.config.staff import PASSWORD, code, with_device, wrong
+from tests.factories import ProviderFactory
+from tests.routing import price_files
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -112,6 +119,26 @@ def test_who_guesses_passwords_reads_that_they_are_locked_out(door):
     door.keep("locked-out")
     door.page.get_by_role("link", name="Back to the sign-in").click()
     expect(door.page.get_by_label("Username")).to_be_visible()
+
+
+def test_a_page_that_is_left_open_ends_at_the_sign_in(screen, tmp_path):
+    page = screen.page
+    ProviderFactory(slug="carrier-a")
+    upload(screen, tmp_path, "supplier.csv", price_files.SUPPLIER)
+    Session.objects.update(expire_date=datetime.now(UTC) + timedelta(minutes=1))
+
+    with page.expect_request("**/progress/") as polled:
+        pass
+    page.wait_for_timeout(1500)
+
+    assert polled.value.headers["x-poll"] == "1"
+    assert Session.objects.get().expire_date < datetime.now(UTC) + timedelta(minutes=1)
+
+    Session.objects.update(expire_date=datetime.now(UTC))
+
+    expect(page.get_by_label("Username")).to_be_visible()
+    assert "next=/admin/routing/priceimport/" in unquote(page.url)
+    assert "/progress" not in page.url
 
 
 def test_roles_are_groups(screen):

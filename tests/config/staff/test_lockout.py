@@ -109,6 +109,7 @@ def test_no_password_is_stored_or_logged(client, alice, lines):
     row = AccessAttempt.objects.get()
     assert "nearly" not in f"{row.post_data}{row.get_data}{lines.text}"
     assert "alice" not in lines.text
+    assert "AXES" not in lines.text
     assert lines.of("a sign-in is locked after wrong passwords")
 
 

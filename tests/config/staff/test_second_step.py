@@ -96,6 +96,17 @@ def test_no_code_leads_to_another_site(client, alice, then):
     assert present(client, code(device), then).url == "/admin/"
 
 
+def test_who_knew_the_session_of_the_password_has_not_the_one_of_the_code(client, alice):
+    device, _ = with_device(alice)
+    sign_in(client)
+    before = client.session.session_key
+
+    present(client, code(device))
+
+    assert client.session.session_key != before
+    assert not Session.objects.filter(pk=before).exists()
+
+
 def test_a_code_counts_once(client, alice):
     device, _ = with_device(alice)
     used = code(device)

@@ -11,8 +11,8 @@ from config.staff import second_step
 
 class Command(BaseCommand):
     help = (
-        "Take the authenticator and the recovery codes of a member of staff away, and end their sessions: for somebody\n"
-        "who has lost both. At the next sign-in the password alone leads to the page that sets up a new one."
+        "Take the authenticator and the recovery codes of a member of staff away, and end their sessions: for\n"
+        "somebody who has lost both. At the next sign-in the password alone leads to the page that sets up a new one."
     )
 
     def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
