@@ -116,7 +116,7 @@ def _refusal(device: Authenticator | RecoveryCodes | None, plain: str) -> str:
     allowed, why = device.verify_is_allowed()
     if not allowed:
         seconds = max(1, round((why["locked_until"] - timezone.now()).total_seconds()))
-        return f"Too many wrong codes: wait {seconds} s."
+        return f"After wrong codes there is a pause: {seconds} s more."
     try:
         return "" if device.verify_token(plain) else WRONG
     except CredentialsError as error:

@@ -73,7 +73,7 @@ def test_a_code_is_asked_for_after_the_password(door):
     enter(door, wrong(device), "Go on")
     expect(page.get_by_text("This code is not right")).to_be_visible()
     enter(door, code(device), "Go on")
-    expect(page.get_by_text("Too many wrong codes: wait")).to_be_visible()
+    expect(page.get_by_text("After wrong codes there is a pause")).to_be_visible()
     door.keep("second-step-code-wait")
     Authenticator.objects.update(throttling_failure_timestamp=None)
     page.get_by_label("Code").fill(code(device))

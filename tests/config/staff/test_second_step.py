@@ -128,7 +128,7 @@ def test_a_wrong_code_makes_wait_and_the_right_one_too(client, alice):
     wrong_one, right_one = present(client, wrong(device)), present(client, code(device))
 
     assert "This code is not right" in wrong_one.content.decode()
-    assert "Too many wrong codes: wait 1 s." in right_one.content.decode()
+    assert "After wrong codes there is a pause: 1 s more." in right_one.content.decode()
     assert not is_open(client)
 
 
