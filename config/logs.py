@@ -34,6 +34,7 @@ FIELDS = frozenset(
         "code",
         "count",
         "country",
+        "user_id",
     }
     | {"method", "route", "status", "duration_ms", "bytes_in", "bytes_out", "version", "settings", "import"}
 )

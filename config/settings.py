@@ -1,11 +1,12 @@
 """Every setting, from the environment. A wrong or missing value stops the start and says which.
 
-Order: files and environment, Django, database, broker, Kafka, keys, delivery, doors, admin, logs.
+Order: files and environment, Django, database, broker, Kafka, keys, delivery, doors, staff, admin, logs.
 `.env.example` lists the variables with their meaning.
 """
 
 import os
 import re
+from datetime import timedelta
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -122,10 +123,15 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "rest_framework",
     "django_dramatiq",
+    "axes",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "providers",
     "routing",
     "messaging",
     "verification",
+    "config.staff",  # last: its roles name permissions of all others
 ]
 MIDDLEWARE = [
     "config.requests.RequestMiddleware",
@@ -137,6 +143,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "config.requests.Authentication",
     "config.requests.Messages",
+    "config.staff.middleware.Staff",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
@@ -160,6 +167,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 LOGIN_REDIRECT_URL = "admin:index"  # whoever opens the login page itself
 LANGUAGE_CODE = "en"
 USE_TZ = True
@@ -189,7 +197,6 @@ SECURE_REDIRECT_EXEMPT = [r"^live$", r"^ready$", r"^metrics$"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
-SESSION_COOKIE_AGE = 8 * 3600
 
 # --- database -------------------------------------------------------------------------------------
 
@@ -371,7 +378,11 @@ ERASURES = ["verification.erasure.PARTS", "messaging.erasure.PARTS"]
 COMMANDS_ABOVE = {"messaging.contact.trust": "verification.trust.command"}
 PROVISION_SECTIONS = {"profiles": "verification.provisioning", "webhooks": "messaging.webhook_provisioning"}
 # Who holds secrets under CREDENTIALS_KEYS, for `rotate_keys`: functions that encrypt theirs anew.
-ENCRYPTED = ["providers.models.encrypt_anew", "messaging.webhooks.endpoints.encrypt_anew"]
+ENCRYPTED = [
+    "providers.models.encrypt_anew",
+    "messaging.webhooks.endpoints.encrypt_anew",
+    "config.staff.models.encrypt_anew",
+]
 
 # --- verification ---------------------------------------------------------------------------------
 
@@ -435,6 +446,28 @@ SPECTACULAR_SETTINGS = {
 # What describes the calls of each app to that document: modules with CALLS and PATH_PARAMETERS.
 OPENAPI_CALLS = ["messaging.openapi.calls", "messaging.openapi.webhooks", "verification.openapi.calls"]
 
+# --- staff ----------------------------------------------------------------------------------------
+
+# Staff present a code of their phone after the password. `check --deploy` refuses to go without.
+STAFF_TOTP = flag("STAFF_TOTP", not DEBUG)
+STAFF_IDLE = count("STAFF_IDLE", 480 if DEBUG else 15)  # minutes after which a session that nobody uses is over
+if not 5 <= STAFF_IDLE <= 480:
+    raise ImproperlyConfigured(f"STAFF_IDLE must be 5 to 480 minutes, it is {STAFF_IDLE}.")
+SESSION_COOKIE_AGE = STAFF_IDLE * 60
+OTP_TOTP_ISSUER = "MEXAR Messaging"  # how authenticator apps name the account
+# Wrong passwords for one name from one address lock out both together.
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "config.staff.middleware.address"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # or whoever keeps guessing keeps the owner out
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "password", "csrfmiddlewaretoken", "next"]
+SILENCED_SYSTEM_CHECKS = ["axes.W002"]  # what its middleware does, config.staff.middleware does in the admin alone
+
 # --- admin ----------------------------------------------------------------------------------------
 
 FORMAT_MODULE_PATH = ["config.formats"]
@@ -448,6 +481,7 @@ UNFOLD = {
     "STYLES": ["messaging.admin.home.stylesheet"],
     "DASHBOARD_CALLBACK": "messaging.admin.home.dashboard",
     "SIDEBAR": {"navigation": "messaging.admin.home.navigation"},
+    "ACCOUNT": {"navigation": "config.staff.views.account_links"},
     "COLORS": {  # Tailwind's blue
         "primary": {
             "50": "#eff6ff",
@@ -482,6 +516,7 @@ LOGGING = {
     "loggers": {
         **{name: {"level": LOG_LEVEL} for name in ("config", "messaging", "providers", "routing", "verification")},
         # Named, so that Django's own handlers are taken away. Its line for a 4xx says less than ours.
+        "axes": {"level": "ERROR"},  # the same: who was locked out is in a line of config.staff
         "django": {"level": _QUIET},
         "django.request": {"level": "ERROR"},
         "asyncio": {"level": _QUIET},

@@ -48,23 +48,30 @@ class KeyRing:
 
     def encrypt(self, plain: Mapping[str, str], bound_to: str) -> str:
         """The text "v1.<key id>.<base64 of nonce and ciphertext>", readable only with the same `bound_to`."""
+        return self.seal(json.dumps(dict(plain)).encode(), bound_to)
+
+    def seal(self, plain: bytes, bound_to: str) -> str:
+        """As `encrypt`, for a value that is no mapping."""
         newest, key = next(iter(self.keys.items()))
         nonce = os.urandom(NONCE_BYTES)
-        sealed = AESGCM(key).encrypt(nonce, json.dumps(dict(plain)).encode(), bound_to.encode())
+        sealed = AESGCM(key).encrypt(nonce, plain, bound_to.encode())
         return f"v1.{newest}.{b64encode(nonce + sealed).decode()}"
 
     def decrypt(self, token: str, bound_to: str) -> dict[str, str]:
         """Raises CredentialsError for a key we do not have, another row's value and damage."""
+        credentials: dict[str, str] = json.loads(self.unseal(token, bound_to))
+        return credentials
+
+    def unseal(self, token: str, bound_to: str) -> bytes:
+        """Raises CredentialsError as `decrypt` does."""
         used = key_id(token)
         if used not in self.keys:
             raise CredentialsError(f"the credentials were encrypted with key {used}, which is not in the ring")
         try:
             sealed = b64decode(token.rpartition(".")[2], validate=True)
-            plain = AESGCM(self.keys[used]).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to.encode())
+            return AESGCM(self.keys[used]).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], bound_to.encode())
         except (ValueError, InvalidTag):
             raise CredentialsError("the credentials are damaged, or belong to another row") from None
-        credentials: dict[str, str] = json.loads(plain)
-        return credentials
 
 
 def key_id(token: str) -> int:

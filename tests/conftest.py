@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from rest_framework.test import APIClient
 
 from config import logs
@@ -34,6 +35,13 @@ ROOT = Path(__file__).parent.parent
 def plain_static_files(settings):
     """For pages: hashed names need `collectstatic` first."""
     settings.STORAGES = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_permissions_of_libraries():
+    """After a test that commits every permission is made anew, 3 ms for each app, and nobody uses these."""
+    for label in ("axes", "django_otp", "otp_static", "otp_totp"):
+        apps.get_app_config(label).models_module = None
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "NETWORKS_KEY": "tests-only",
     "DEBUG": "false",
     "HTTPS": "false",
+    "STAFF_TOTP": "false",  # tests of the second step turn it on
 }
 # Compiling its imports takes a process longer than all the rest of its start, and some environments keep no bytecode.
 COMPILED_ONCE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(Path(sys.prefix) / "bytecode")}

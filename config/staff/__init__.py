@@ -1,0 +1,1 @@
+"""The sign-in of staff: second step, lock-out, idle sessions, roles."""
