@@ -367,6 +367,7 @@ PERIODIC: list[tuple[str, float]] = [
     ("messaging.dead_letters.purge", 600),
     ("messaging.webhooks.purge.purge", 10),
     ("routing.imports.work.purge", 3600),
+    ("config.staff.sessions.purge", 3600),
 ]
 # Messages whose text only the worker may know: name -> what renders it (messaging/rendering.py).
 MESSAGE_RENDERERS = {"code": "verification.rendering.render"}
@@ -454,6 +455,7 @@ STAFF_IDLE = count("STAFF_IDLE", 480 if DEBUG else 15)  # minutes after which a 
 if not 5 <= STAFF_IDLE <= 480:
     raise ImproperlyConfigured(f"STAFF_IDLE must be 5 to 480 minutes, it is {STAFF_IDLE}.")
 SESSION_COOKIE_AGE = STAFF_IDLE * 60
+OTP_TOTP_SYNC = False  # or each late code would move the window of the next ones
 OTP_TOTP_ISSUER = "MEXAR Messaging"  # how authenticator apps name the account
 # Wrong passwords for one name from one address lock out both together.
 AXES_FAILURE_LIMIT = 5

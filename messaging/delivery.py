@@ -318,7 +318,8 @@ def _close(group: Sequence[Outcomes]) -> dict[uuid.UUID, str]:
         else:
             value["code"], value["detail"] = done.outcome.code[:60], done.outcome.detail[:200]
         if status == AttemptStatus.UNKNOWN:
-            value["look"] = reconcile.first_look(done.offer.route, done.offer.message_class)
+            asked = done.outcome.retry_after if isinstance(done.outcome, Ambiguous) else 0.0
+            value["look"] = reconcile.first_look(done.offer.route, done.offer.message_class, asked)
         values.append(value)
     return dict(rows(_CLOSE, {"rows": records(values)}))
 

@@ -61,17 +61,21 @@ _CLOSED = {
 }
 
 
-def first_look(route: Route | None, message_class: str) -> float:
-    """Seconds from the submit to the first attempt at an answer."""
+def first_look(route: Route | None, message_class: str, asked: float = 0.0) -> float:
+    """Seconds from the submit to the first attempt at an answer; no earlier than the provider `asked` for.
+
+    At the end of the grace the class decides, whatever the provider asks for.
+    """
     otp = message_class == MessageClass.OTP
+    grace = settings.RECEIPT_GRACE_OTP if otp else settings.RECEIPT_GRACE
     match route.resolve if route else Resolve.NONE:
         case Resolve.KEY:
-            return KEY_WAIT
+            return max(KEY_WAIT, min(asked, grace))
         case Resolve.LOOKUP | Resolve.LIST:
             proof = _proof_age(route)
-            return min(proof, OTP_PATIENCE) if otp else proof
+            return max(min(proof, OTP_PATIENCE) if otp else proof, min(asked, grace))
         case _:
-            return settings.RECEIPT_GRACE_OTP if otp else settings.RECEIPT_GRACE
+            return grace
 
 
 def run(classes: Collection[str] = tuple(MessageClass)) -> int:
@@ -407,7 +411,8 @@ def _write(rulings: dict[Doubt, _Ruling]) -> set[uuid.UUID]:
           finished_at = CASE WHEN r.status = 'unknown' THEN a.finished_at ELSE clock_timestamp() END
         FROM jsonb_to_recordset(%(rows)s::jsonb) AS r(id uuid, status text, again float8, in_vain bool,
           not_found int, error_code text, provider_reference text, cost numeric)
-        WHERE a.id = r.id AND a.status = 'unknown' RETURNING a.id, {ATTEMPT_CHANGE}, NULL::float8 AS seconds
+        WHERE a.id = r.id AND a.status || '' = 'unknown' -- so that none is looked for by its status
+        RETURNING a.id, {ATTEMPT_CHANGE}, NULL::float8 AS seconds
         ), tallied AS ({COUNT_ATTEMPTS}
         )
         SELECT id FROM a""",  # noqa: S608  literal fragments

@@ -113,6 +113,8 @@ class PriceListAdmin(PricePages):
         danger: bool = False,
     ) -> HttpResponse:
         book = get_object_or_404(PriceList, pk=object_id)
+        if verb != "Copy":
+            text = f"{text} {books.coming(book.provider_id, max(book.valid_from, timezone.now()))}"
         page = confirmed(request, self, book, title=f"{verb} {book}?", text=text, button=verb, danger=danger)
         if page:
             return page

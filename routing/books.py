@@ -4,7 +4,7 @@ Whatever changes what is in force holds the provider until its transaction ends:
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -34,6 +34,16 @@ def in_force(provider_id: int, at: datetime, *, but: int | None = None) -> int |
     """The list that decides then, or would without the list `but`."""
     active = PriceList.objects.filter(provider_id=provider_id, status=Status.ACTIVE, valid_from__lte=at)
     return active.exclude(pk=but or 0).order_by("-valid_from").values_list("pk", flat=True).first()
+
+
+def coming(provider_id: int, after: datetime) -> str:
+    """For whoever changes what is in force: the list that begins later, which knows nothing of the change."""
+    lists = PriceList.objects.filter(provider_id=provider_id, status=Status.ACTIVE, valid_from__gt=after)
+    later = lists.select_related("provider").order_by("valid_from").first()
+    if later is None:
+        return ""
+    begin = f"{later.valid_from.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{later} begins {begin}, and from then on its prices count, as a whole: look whether they still should."
 
 
 def hold(provider_id: int) -> None:

@@ -106,6 +106,7 @@ class PriceImportAdmin(LongList):
             "may_approve": self.has_approve_permission(request),
             "bound": import_pages.bound(request.user, found),
             "stale": import_pages.stale(found),
+            "coming": import_pages.coming(found),
             "sees_lists": request.user.has_perm("routing.view_pricelist"),
             "progress": import_pages.progress(found),
         }
@@ -177,7 +178,7 @@ class PriceImportAdmin(LongList):
         return None
 
     def _compare_again(self, request: HttpRequest, found: PriceImport) -> None:
-        flow.compare_again(found.pk, user=request.user)
+        flow.compare_again(found.pk)
 
     def _submit(self, request: HttpRequest, found: PriceImport) -> HttpResponse | None:
         form = SubmitForm(found, request.POST)

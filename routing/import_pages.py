@@ -88,9 +88,16 @@ def after_roll_back(found: PriceImport) -> str:
     return f"{PriceList.objects.select_related('provider').get(pk=before)} is in force again at once."
 
 
-def stale(found: PriceImport) -> bool:
-    """Does it wait for an approval that would be refused, because another list came in force?"""
-    return found.status == Status.SUBMITTED and flow.stale(found, work.starts(found))
+def stale(found: PriceImport) -> str:
+    """Why an approval would be refused that it waits for, as the refusal says it."""
+    return flow.stale(found, work.starts(found)) if found.status == Status.SUBMITTED else ""
+
+
+def coming(found: PriceImport) -> str:
+    """What is to be known of a list that begins after this one, while it can be decided on."""
+    if found.status == Status.APPLIED and found.book:
+        return books.coming(found.provider_id, found.book.valid_from)
+    return books.coming(found.provider_id, work.starts(found)) if found.status in PriceImport.WAITING else ""
 
 
 def bound(user: Any, found: PriceImport) -> str:

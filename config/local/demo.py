@@ -5,7 +5,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from messaging.models import Client
+from messaging.clients import split_key
+from messaging.models import ApiKey, Client
 from messaging.provisioning import provision
 from providers.models import Provider
 
@@ -16,11 +17,19 @@ DECIDED = ("slug", "adapter", "base_url", "credentials")  # where a carrier list
 def provision_missing(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Returns what changed, line by line. Raises ProvisioningError."""
     demo = tomllib.loads(FILE.read_text())
+    keys = {entry["slug"]: environ[entry["api_key"].removeprefix("env:")] for entry in demo["clients"]}
+    demo["clients"] = [entry for entry in demo["clients"] if not _is_known(keys[entry["slug"]])]
     for number, entry in enumerate(demo["clients"]):
         if client := Client.objects.filter(slug=entry["slug"]).first():
-            # Its key may be another one: `make reset` leaves a database of DATABASE_URL alone.
+            # Its key is another one: `make reset` leaves a database of DATABASE_URL alone.
             demo["clients"][number] = {"slug": client.slug, "scopes": client.scopes, "api_key": entry["api_key"]}
     for number, entry in enumerate(demo["providers"]):
         if Provider.objects.filter(slug=entry["slug"]).exists():
             demo["providers"][number] = {name: entry[name] for name in DECIDED}
     return provision(demo, environ=environ)
+
+
+def _is_known(token: str) -> bool:
+    """Then nothing of its client is said anew: somebody may have revoked it, or renamed the client."""
+    key_id, _ = split_key(token) or ("", "")
+    return ApiKey.objects.filter(pk=key_id).exists()

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from urllib.parse import urlencode
 
 from django.conf import settings
@@ -48,12 +48,17 @@ class Staff:
 
 
 def address(request: HttpRequest) -> str | None:
-    """Where a sign-in comes from, as API keys are told it: through PROXIES of ours."""
+    """Where a sign-in comes from, as API keys are told it: through PROXIES of ours.
+
+    Of IPv6 the network of one line: it has more addresses than anybody could lock out.
+    """
     found = caller_address(str(request.META.get("REMOTE_ADDR", "")), request.headers.get("X-Forwarded-For", ""))
     try:
-        return str(ip_address(found))
+        told = ip_address(found)
     except ValueError:
         return None
+    told = getattr(told, "ipv4_mapped", None) or told
+    return str(ip_network(f"{told}/64", strict=False).network_address if told.version == 6 else told)
 
 
 def _second_step(request: HttpRequest) -> HttpResponse | None:

@@ -32,6 +32,13 @@ class Authenticator(TOTPDevice):
         self.key = ring().seal(key, self._bound_to)  # 74 characters at most, of 80
 
     @property
+    def is_readable(self) -> bool:
+        try:
+            return bool(self.bin_key)
+        except CredentialsError:
+            return False
+
+    @property
     def key_text(self) -> str:
         """As people type it into an app."""
         text = base64.b32encode(self.bin_key).decode()

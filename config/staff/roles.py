@@ -35,7 +35,7 @@ ROLES: dict[str, list[str]] = {
         "messaging.view_attempt",
         "messaging.view_client",
     ],
-    # The service itself: providers, clients, endpoints, limits. No prices, no whole numbers, no texts.
+    # The service itself: providers, clients, endpoints, limits. Changes no prices, sees no whole numbers and no texts.
     "operations": [
         *EVERYTHING,
         "providers.*",
@@ -46,6 +46,7 @@ ROLES: dict[str, list[str]] = {
             for model in ("client", "apikey", "webhookendpoint", "deadletter", "template", "suppression")
             for verb in ("add", "change")
         ),
+        "messaging.delete_webhookendpoint",
         "messaging.decide_held",
         *(
             f"routing.{verb}_{model}"
@@ -88,6 +89,6 @@ def complete(sender: Any, using: str, apps: Any = all_apps, **kwargs: Any) -> No
 def _granted(patterns: list[str], known: list[tuple[int, str, str, str]]) -> Iterator[int]:
     for pk, app, model, codename in known:
         name = f"{app}.{codename}"
-        usual = codename.partition("_")[2] == model
+        usual = codename in (f"{verb}_{model}" for verb in ("add", "change", "delete", "view"))
         if name in patterns or (usual and any(fnmatchcase(name, pattern) for pattern in patterns)):
             yield pk

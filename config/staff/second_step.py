@@ -50,7 +50,7 @@ def present(user: User, code: str) -> Authenticator | RecoveryCodes:
 def draft(user: User, pk: Any) -> Authenticator:
     """The authenticator that a session is setting up, or a new one: its key is shown to that session alone."""
     found = Authenticator.objects.filter(pk=pk, user=user, confirmed=False).first() if pk else None
-    if found is None:
+    if found is None or not found.is_readable:
         found = Authenticator(user=user, name="authenticator", confirmed=False)
         found.set_key(secrets.token_bytes(KEY_BYTES))
         found.save()

@@ -8,15 +8,20 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.http import HttpRequest
+from django_otp import DEVICE_ID_SESSION_KEY
 
 STARTED = "staff_started"
+REPLACES = "staff_replaces"  # until when a code that was presented allows another authenticator
+DRAFT = "staff_draft"  # the authenticator that is being set up
 LONGEST = timedelta(hours=8)
 STEP = timedelta(minutes=1)  # a session is written no more often, so it may end that much earlier
 POLL = "X-Poll"  # the header of what a page asks for by itself: nobody need be sitting there
 
 
 def begin(request: HttpRequest, **kwargs: Any) -> None:
-    """Somebody has signed in (Django's `user_logged_in`)."""
+    """Somebody has signed in (Django's `user_logged_in`), perhaps once more: then the second step is due anew."""
+    for name in (DEVICE_ID_SESSION_KEY, REPLACES, DRAFT):
+        request.session.pop(name, None)
     now = datetime.now(UTC)
     request.session[STARTED] = now.timestamp()
     request.session.set_expiry(now + _idle())
@@ -32,6 +37,11 @@ def keep(request: HttpRequest) -> None:
     until = min(now + _idle(), started + LONGEST)
     if until - session.get_expiry_date() >= STEP:
         session.set_expiry(until)
+
+
+def purge() -> None:
+    """Forgets those that have ended."""
+    Session.objects.filter(expire_date__lt=datetime.now(UTC)).delete()
 
 
 def end(user: User, but: str | None = None) -> int:

@@ -23,9 +23,8 @@ from django_otp.middleware import is_verified
 from config.staff import second_step, sessions
 from config.staff.forms import CodeForm
 from config.staff.models import Authenticator, RecoveryCodes
+from config.staff.sessions import DRAFT, REPLACES
 
-DRAFT = "staff_draft"  # in the session: the authenticator that is being set up there
-REPLACES = "staff_replaces"  # ... and until when it may take the place of another
 REPLACES_FOR = 600  # seconds
 
 View = Callable[[HttpRequest], HttpResponse]

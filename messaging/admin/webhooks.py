@@ -223,7 +223,8 @@ class WebhookEndpointAdmin(ReadOnly):
         row = get_object_or_404(self.get_queryset(request), pk=object_id)
         form = EditForm(self._posted(request), initial=endpoints.body(row))
         if form.is_valid():
-            done = f"Changed {', '.join(form.changed_data) or 'nothing'}."
+            moved = f" {row.url} is {form.cleaned_data['url']} now." if "url" in form.changed_data else ""
+            done = f"Changed {', '.join(form.changed_data) or 'nothing'}.{moved}"
             update = partial(endpoints.update, as_caller(row.client), row.pk, form.asked())
             try:
                 with transaction.atomic():

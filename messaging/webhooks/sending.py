@@ -224,7 +224,7 @@ WITH r AS (
     seconds float8, started_at timestamptz, wait float8)
 ), held AS (
   SELECT r.* FROM messaging_webhookdelivery d JOIN r ON r.id = d.id AND r.claims = d.claims
-  WHERE d.status = 'pending' ORDER BY d.id FOR UPDATE OF d
+  WHERE d.status || '' = 'pending' ORDER BY d.id FOR UPDATE OF d -- so that none is looked for by its status
 ), moved AS (
   UPDATE messaging_webhookdelivery d SET
     status = CASE WHEN r.tried AND r.error = '' THEN 'delivered' WHEN r.wait IS NULL THEN 'failed' ELSE 'pending' END,

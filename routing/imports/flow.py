@@ -95,13 +95,12 @@ def look_again(import_id: int, form: Form, *, user: Any) -> PriceImport:
         return _move(found, Status.UPLOADED, head={"form": asdict(form)}, mapping={}, fault="", tries=0)
 
 
-def compare_again(import_id: int, *, user: Any) -> PriceImport:
-    """With the book in force now. Raises Refused."""
+def compare_again(import_id: int) -> PriceImport:
+    """With the book in force now: nobody has a hand in that. Raises Refused."""
     with transaction.atomic():
         found = _locked(import_id, Status.READY, Status.SUBMITTED, Status.FAILED)
         if not found.mapping:
             raise Refused("Its columns are not known: upload it again.")
-        _touch(found, user)
         _discard(found)
         return _move(found, Status.READING, fault="", counts={}, done=0, total=0, tries=0)
 
@@ -133,15 +132,8 @@ def approve(import_id: int, *, user: Any, book: int) -> PriceImport:
             raise Refused("It was written anew since you looked at it: look at it again.")
         books.hold(found.provider_id)
         begin = work.starts(found)
-        if stale(found, begin):
-            raise Refused("Another price list came in force since this one was compared: compare it again.")
-        if later := _kept_from(found.base_id, found.provider_id, begin):
-            raise Refused(
-                f"{later} begins later, and keeps prices of the list in force: what this one changes would end then. "
-                "Roll that one back first, and import it again after this one."
-            )
-        if writing.lapses(book, begin):
-            raise Refused("Some of its prices are over by now: compare it again.")
+        if fault := stale(found, begin):
+            raise Refused(fault)
         try:
             books.four_eyes(user, found.editors)
             books.activate(book, proposed_from=begin)
@@ -151,9 +143,13 @@ def approve(import_id: int, *, user: Any, book: int) -> PriceImport:
         return _move(found, Status.APPLIED, decided_by=user, decided_at=begin, closed_at=now())
 
 
-def stale(found: PriceImport, begin: datetime) -> bool:
-    """Is another list in force then than the one it was compared with?"""
-    return books.in_force(found.provider_id, begin) != found.base_id
+def stale(found: PriceImport, begin: datetime) -> str:
+    """Why what was looked at is not what would be in force from then on; empty where it is."""
+    if books.in_force(found.provider_id, begin) != found.base_id:
+        return "Another price list came in force since this one was compared: compare it again."
+    if found.book_id and writing.lapses(found.book_id, begin):
+        return "Some of its prices are over by now: compare it again."
+    return ""
 
 
 def reject(import_id: int, *, user: Any, reason: str) -> PriceImport:
@@ -186,8 +182,6 @@ def roll_back(import_id: int, *, user: Any) -> PriceImport:
         begun = found.book.status == books.Status.ACTIVE and found.book.valid_from <= at
         if begun and books.in_force(found.provider_id, at) != found.book_id:
             raise Refused("A later list is in force: roll that one back instead.")
-        if later := _kept_from(found.book_id, found.provider_id, found.book.valid_from):
-            raise Refused(f"{later} keeps prices of this list: roll that one back first.")
         try:
             books.retire(found.book.pk)
         except books.Refused as error:
@@ -198,14 +192,6 @@ def roll_back(import_id: int, *, user: Any) -> PriceImport:
 
 def _active(found: PriceImport) -> Any:
     return PriceList.objects.filter(provider_id=found.provider_id, status=books.Status.ACTIVE)
-
-
-def _kept_from(base_id: int | None, provider_id: int, begin: datetime) -> PriceList | None:
-    """A list that begins later and has what a file of some changes left of this base."""
-    made = PriceImport.objects.filter(provider_id=provider_id, status=Status.APPLIED, partial=True, base_id=base_id)
-    later = made.filter(book__status=books.Status.ACTIVE, book__valid_from__gt=begin).select_related("book__provider")
-    first = later.first()
-    return first.book if first else None
 
 
 def _discard(found: PriceImport) -> None:

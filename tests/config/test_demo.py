@@ -7,7 +7,7 @@ import pytest
 
 from config.local.demo import provision_missing
 from messaging.clients import new_token
-from messaging.models import Client
+from messaging.models import ApiKey, Client
 from providers.models import Provider
 from routing import books
 from routing.models import Price, PriceList
@@ -47,6 +47,17 @@ def test_prices_and_settings_that_staff_changed_stay_at_the_next_start(environ: 
     assert (carrier.enabled, carrier.rate, carrier.name) == (False, 7, "Mine")
     assert (Client.objects.get().scopes, Client.objects.get().sender) == (["send"], "Other")
     assert books.in_force(carrier.pk, now() + timedelta(seconds=1)) == book.pk
+
+
+def test_key_that_staff_revoked_stays_revoked(environ: dict[str, str]) -> None:
+    provision_missing(environ)
+    ApiKey.objects.update(revoked_at=now())
+    Client.objects.update(slug="renamed")
+
+    assert provision_missing(environ) == []
+
+    assert ApiKey.objects.get().revoked_at
+    assert Client.objects.get().slug == "renamed"
 
 
 def test_carrier_that_is_gone_comes_back_and_ports_and_keys_follow_the_start(environ: dict[str, str]) -> None:

@@ -190,6 +190,21 @@ def test_list_that_was_compared_with_another_one_offers_to_compare_it_again(boss
     assert (submitted.status, submitted.book_id) == ("reading", None)
 
 
+def test_list_that_begins_later_is_named_where_it_matters(boss, submitted):
+    """It knows nothing of what this one changes, so its prices may bring old ones back."""
+    begin = datetime.now(UTC) + timedelta(days=3)
+    PriceFactory(price_list=PriceListFactory(provider=submitted.provider, name="December", valid_from=begin))
+    told = "a December begins"
+
+    assert told in page_of(boss, submitted)
+    draft = PriceListFactory(provider=submitted.provider, status="draft")
+    for word in ("activate", "retire"):
+        assert told in boss.get(f"/admin/routing/pricelist/{draft.pk}/{word}/").content.decode()
+    assert told not in boss.get(f"/admin/routing/pricelist/{draft.pk}/copy/").content.decode()
+    verb(boss, submitted, "approve", book=submitted.book_id)
+    assert told in page_of(boss, submitted)  # before it is rolled back
+
+
 def test_start_that_has_passed_is_as_soon_as_approved(boss, submitted):
     PriceImport.objects.update(effective_at=datetime.now(UTC) - timedelta(days=20))
 

@@ -82,6 +82,22 @@ def test_behind_a_proxy_the_address_is_the_one_it_saw(client, alice, settings):
     assert (locked.status_code, free.status_code) == (429, 302)
 
 
+def test_one_line_of_ipv6_is_one_address(client, alice):
+    for number in range(5):
+        answer = guess(client, REMOTE_ADDR=f"2001:db8::{number}")
+
+    assert answer.status_code == 429
+    assert guess(client, PASSWORD, REMOTE_ADDR="2001:db8::99").status_code == 429
+    assert guess(client, PASSWORD, REMOTE_ADDR="2001:db8:0:1::1").status_code == 302
+
+
+def test_ipv4_counts_the_same_on_a_listener_of_both_families(client, alice):
+    lock(client, REMOTE_ADDR="::ffff:192.0.2.1")
+
+    assert guess(client, PASSWORD, REMOTE_ADDR="192.0.2.1").status_code == 429
+    assert guess(client, PASSWORD, REMOTE_ADDR="::ffff:192.0.2.2").status_code == 302
+
+
 @pytest.mark.parametrize("passed", ["", "nonsense"])
 def test_an_address_that_is_none_is_locked_like_one(client, alice, settings, passed):
     settings.PROXIES = 1

@@ -107,6 +107,40 @@ def test_who_knew_the_session_of_the_password_has_not_the_one_of_the_code(client
     assert not Session.objects.filter(pk=before).exists()
 
 
+def test_the_password_once_more_asks_for_the_code_once_more(client, alice):
+    """Or whoever sits at an open session would prolong it with the password alone."""
+    device, _ = with_device(alice)
+    sign_in(client)
+    present(client, code(device))
+    assert is_open(client)
+
+    sign_in(client)
+
+    assert not is_open(client)
+
+
+def test_late_codes_do_not_move_the_window(client, alice):
+    device, _ = with_device(alice)
+
+    accepted = []
+    for ahead in (1, 2, 3):
+        sign_in(client)
+        Authenticator.objects.update(throttling_failure_timestamp=None)
+        present(client, code(device, ahead))
+        accepted.append(is_open(client))
+
+    assert accepted == [True, False, False]
+
+
+def test_key_that_cannot_be_read_is_drawn_anew(client, alice):
+    """While it is set up: its key ring may have lost the old key in between."""
+    sign_in(client)
+    client.get(SET_UP)
+    Authenticator.objects.update(key="damaged")
+
+    assert client.get(SET_UP).status_code == 200
+
+
 def test_a_code_counts_once(client, alice):
     device, _ = with_device(alice)
     used = code(device)

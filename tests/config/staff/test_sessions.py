@@ -112,3 +112,12 @@ def test_a_fragment_is_not_replaced_by_the_sign_in(client):
     answer = client.get(PAGE, headers={"HX-Request": "true"})
 
     assert (answer.status_code, answer["HX-Refresh"], answer.content) == (200, "true", b"")
+
+
+def test_sessions_that_have_ended_are_forgotten():
+    Session.objects.create(session_key="old", session_data="", expire_date=datetime.now(UTC) - timedelta(days=1))
+    Session.objects.create(session_key="new", session_data="", expire_date=datetime.now(UTC) + timedelta(days=1))
+
+    sessions.purge()
+
+    assert Session.objects.get().pk == "new"

@@ -217,7 +217,10 @@ def test_staff_edit_an_endpoint(boss, row):
     before = row.secrets
     row.refresh_from_db()
     assert (row.url, row.events, row.secrets) == (f"{URL}/v2", ["message.*", "webhook.disabled"], before)
-    assert LogEntry.objects.get().change_message == "Changed url, events."
+    assert (
+        LogEntry.objects.get().change_message
+        == "Changed url, events. https://example.com/hook is https://example.com/hook/v2 now."
+    )
 
 
 @pytest.mark.parametrize("fields", REFUSED)
