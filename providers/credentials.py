@@ -4,13 +4,16 @@ import json
 import os
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
 
 KEY_BYTES = 32
 NONCE_BYTES = 12  # NIST SP 800-38D 5.2.1.1
@@ -89,3 +92,24 @@ def _parsed(text: str) -> KeyRing:
 def ring() -> KeyRing:
     """The ring of CREDENTIALS_KEYS; raises ValueError."""
     return _parsed(settings.CREDENTIALS_KEYS)
+
+
+def under_newest_key(
+    found: QuerySet[Any], column: str, again: Callable[[Any], None], name: Callable[[Any], str]
+) -> Iterator[str]:
+    """Brings a column under the newest key of the ring; `again` encrypts a row's value, `name` tells which one it was.
+
+    Each row in a transaction of its own, and those that are done are left alone: it may be interrupted. Raises
+    CredentialsError.
+    """
+    newest = next(iter(ring().keys))
+    for pk in found.values_list("pk", flat=True):
+        with transaction.atomic():
+            row = found.select_for_update(no_key=True).filter(pk=pk).first()
+            if row and key_id(getattr(row, column)) != newest:
+                try:
+                    again(row)
+                except CredentialsError as error:
+                    raise CredentialsError(f"{name(row)}: {error}") from None
+                row.save(update_fields=[column])
+                yield name(row)

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 
 from providers.adapters import ADAPTERS, adapter_class
 from providers.adapters.base import Adapter, Resolve
-from providers.credentials import CredentialsError, key_id, ring
+from providers.credentials import ring, under_newest_key
 from providers.types import Account
 
 # Hosts without a dot are right inside a private network, which URLField refuses.
@@ -84,17 +84,8 @@ class Provider(models.Model):
 
 def encrypt_anew() -> Iterator[str]:
     """Brings all credentials under the newest of CREDENTIALS_KEYS; names each provider. Raises CredentialsError."""
-    newest = next(iter(ring().keys))
-    for pk in Provider.objects.exclude(credentials="").values_list("pk", flat=True):
-        with transaction.atomic():
-            provider = Provider.objects.select_for_update().get(pk=pk)
-            if key_id(provider.credentials) != newest:
-                try:
-                    provider.set_credentials(provider.read_credentials())
-                except CredentialsError as error:
-                    raise CredentialsError(f"{provider}: {error}") from None
-                provider.save(update_fields=["credentials"])
-                yield str(provider)
+    found = Provider.objects.exclude(credentials="")
+    return under_newest_key(found, "credentials", lambda row: row.set_credentials(row.read_credentials()), str)
 
 
 class ProviderHealth(models.Model):

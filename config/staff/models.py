@@ -5,11 +5,10 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 
-from django.db import transaction
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from providers.credentials import CredentialsError, key_id, ring
+from providers.credentials import CredentialsError, ring, under_newest_key
 
 KEY_BYTES = 20  # RFC 4226, section 4, R6
 CODE_BYTES = 10  # so many random bits that a plain hash cannot be undone
@@ -74,14 +73,5 @@ class RecoveryCodes(StaticDevice):
 
 def encrypt_anew() -> Iterator[str]:
     """Brings the keys of all authenticators under the newest of CREDENTIALS_KEYS. Raises CredentialsError."""
-    newest = next(iter(ring().keys))
-    for pk in Authenticator.objects.values_list("pk", flat=True):
-        with transaction.atomic():
-            device = Authenticator.objects.select_for_update().filter(pk=pk).first()
-            if device and key_id(device.key) != newest:
-                try:
-                    device.set_key(device.bin_key)
-                except CredentialsError as error:
-                    raise CredentialsError(f"authenticator {pk}: {error}") from None
-                device.save(update_fields=["key"])
-                yield f"authenticator {pk}"
+    found = Authenticator.objects.all()
+    return under_newest_key(found, "key", lambda row: row.set_key(row.bin_key), lambda row: f"authenticator {row.pk}")

@@ -1,7 +1,7 @@
 """What clients, staff and the provisioning file may do with endpoints; every look-up is scoped by client."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from messaging.idempotency import Answer, once
 from messaging.models import rfc3339, uuid7
 from messaging.webhook_models import BY_CLIENT, WebhookEndpoint
 from messaging.webhooks import drafts, replays, signatures
-from providers.credentials import CredentialsError, key_id, ring
+from providers.credentials import CredentialsError, under_newest_key
 from providers.sql import now, rows
 
 MOST_ENDPOINTS = 20  # of one client
@@ -206,13 +206,11 @@ def body(endpoint: WebhookEndpoint) -> dict[str, Any]:
     }
 
 
-def encrypt_anew() -> Iterable[str]:
+def encrypt_anew() -> Iterator[str]:
     """Brings the secrets under the newest of CREDENTIALS_KEYS; names each endpoint. Raises CredentialsError."""
-    newest = next(iter(ring().keys))
-    for pk in WebhookEndpoint.objects.exclude(secrets="").values_list("pk", flat=True):
-        with transaction.atomic():
-            endpoint = WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=pk)
-            if endpoint.secrets and key_id(endpoint.secrets) != newest:
-                endpoint.secrets = signatures.seal(pk, signatures.unseal(pk, endpoint.secrets))
-                endpoint.save(update_fields=["secrets"])
-                yield f"webhook endpoint {pk}"
+
+    def again(row: WebhookEndpoint) -> None:
+        row.secrets = signatures.seal(row.pk, signatures.unseal(row.pk, row.secrets))
+
+    found = WebhookEndpoint.objects.exclude(secrets="")
+    return under_newest_key(found, "secrets", again, lambda row: f"webhook endpoint {row.pk}")
