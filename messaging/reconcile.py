@@ -68,12 +68,13 @@ def first_look(route: Route | None, message_class: str, asked: float = 0.0) -> f
     """
     otp = message_class == MessageClass.OTP
     grace = settings.RECEIPT_GRACE_OTP if otp else settings.RECEIPT_GRACE
+    asked = min(asked, grace)
     match route.resolve if route else Resolve.NONE:
         case Resolve.KEY:
-            return max(KEY_WAIT, min(asked, grace))
+            return max(KEY_WAIT, asked)
         case Resolve.LOOKUP | Resolve.LIST:
             proof = _proof_age(route)
-            return max(min(proof, OTP_PATIENCE) if otp else proof, min(asked, grace))
+            return max(min(proof, OTP_PATIENCE) if otp else proof, asked)
         case _:
             return grace
 

@@ -6,14 +6,13 @@ questions that are due. What it finds closes a provider below its floor (routing
 
 import logging
 from collections import deque
-from datetime import datetime
 
 from django.conf import settings
 from django.utils import timezone
 
 from providers.adapters.base import UNREADABLE, Adapter
 from providers.models import Provider, ProviderBalance
-from providers.sql import rows
+from providers.sql import now
 from providers.transport import Call, Result, boottime, transport
 from providers.types import Balance, HttpResponse
 
@@ -68,18 +67,17 @@ def record(provider_id: int, found: Balance | str) -> None:
 
 def _due() -> list[Provider]:
     """Providers that were not asked for long; from now on they have been."""
-    now: datetime
-    ((now,),) = rows("SELECT clock_timestamp()")
+    at = now()
     found = []
     for provider in Provider.objects.filter(enabled=True).select_related("balance"):
         balance = getattr(provider, "balance", None)
         if balance is None or balance.asked_at is None:
             age = settings.BALANCE_PAUSE
         else:
-            age = (now - balance.asked_at).total_seconds()
+            age = (at - balance.asked_at).total_seconds()
         if age >= settings.BALANCE_PAUSE:
             found.append(provider)
-            ProviderBalance.objects.update_or_create(provider=provider, defaults={"asked_at": now})
+            ProviderBalance.objects.update_or_create(provider=provider, defaults={"asked_at": at})
     return found
 
 

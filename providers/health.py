@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 
 from providers.models import ProviderHealth
-from providers.sql import rows
+from providers.sql import now, rows
 
 WINDOW = timedelta(seconds=30)
 WINDOW_MINIMUM = 20
@@ -112,7 +112,7 @@ def record(facts: Iterable[Fact]) -> list[Transition]:
         ProviderHealth.objects.bulk_create(
             [ProviderHealth(provider_id=p, country=c) for p, c in sorted(tallies)], ignore_conflicts=True
         )
-        ((now,),) = rows("SELECT clock_timestamp()")
+        at = now()
         locked = (
             ProviderHealth.objects.select_for_update()
             .filter(provider_id__in={p for p, _ in tallies}, country__in={c for _, c in tallies})
@@ -124,7 +124,7 @@ def record(facts: Iterable[Fact]) -> list[Transition]:
             if tally is None:
                 continue
             before = row.state
-            _apply(row, tally, now)
+            _apply(row, tally, at)
             row.save()
             if row.state != before:
                 moves.append(Transition(row.provider_id, row.country, row.state, row.reason))

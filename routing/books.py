@@ -36,6 +36,11 @@ def in_force(provider_id: int, at: datetime, *, but: int | None = None) -> int |
     return active.exclude(pk=but or 0).order_by("-valid_from").values_list("pk", flat=True).first()
 
 
+def begins_at(provider_id: int, at: datetime) -> bool:
+    """Is that moment taken? One list of a provider begins at a time."""
+    return PriceList.objects.filter(provider_id=provider_id, status=Status.ACTIVE, valid_from=at).exists()
+
+
 def coming(provider_id: int, after: datetime) -> str:
     """For whoever changes what is in force: the list that begins later, which knows nothing of the change."""
     lists = PriceList.objects.filter(provider_id=provider_id, status=Status.ACTIVE, valid_from__gt=after)

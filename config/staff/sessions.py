@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.http import HttpRequest
 from django_otp import DEVICE_ID_SESSION_KEY
@@ -41,7 +42,7 @@ def keep(request: HttpRequest) -> None:
 
 def purge() -> None:
     """Forgets those that have ended."""
-    Session.objects.filter(expire_date__lt=datetime.now(UTC)).delete()
+    SessionStore.clear_expired()
 
 
 def end(user: User, but: str | None = None) -> int:

@@ -20,7 +20,6 @@ from routing.imports import work, writing
 from routing.imports.errors import Refused
 from routing.imports.mapping import Mapping, problems
 from routing.imports.sheets import Form
-from routing.models import PriceList
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ def submit(import_id: int, *, user: Any, accepted: set[str]) -> PriceImport:
         for kind, words in ACCEPTED.items():
             if found.counts.get(kind) and kind not in accepted:
                 raise Refused(f"Confirm first: {words} ({found.counts[kind]:,}).")
-        if found.effective_at and _active(found).filter(valid_from=found.effective_at).exists():
+        if found.effective_at and books.begins_at(found.provider_id, found.effective_at):
             raise Refused(books.SAME_START)
         _touch(found, user)
         return _move(found, Status.WRITING, submitted_at=now(), done=0, total=0, tries=0)
@@ -188,10 +187,6 @@ def roll_back(import_id: int, *, user: Any) -> PriceImport:
             raise Refused(str(error)) from None
         log.info("price import rolled back", extra={"import": found.pk})
         return _move(found, Status.ROLLED_BACK, decided_by=user, decided_at=at)
-
-
-def _active(found: PriceImport) -> Any:
-    return PriceList.objects.filter(provider_id=found.provider_id, status=books.Status.ACTIVE)
 
 
 def _discard(found: PriceImport) -> None:
